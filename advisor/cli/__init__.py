@@ -1,0 +1,108 @@
+"""The command line: a lazy group whose help imports no command, and the one place where errors become exit codes."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+import click
+
+from advisor.cli import voice
+from advisor.text import t, use
+from recipes.errors import Failure
+from recipes.exits import Exit
+from recipes.words import N_
+
+COMMANDS: Final = {
+    "recommend": N_("Say what to do: prompt, retrieve or fine-tune, and why."),
+    "graph": N_("Draw the decision tree."),
+    "estimate": N_("Show, term by term, the memory and time that a recipe or a model needs."),
+    "plan": N_("Show the plan that fits your hardware, with the reason for each value."),
+    "recipe": N_("Write a recipe.toml, its rows and, if asked, a script that runs without this tool."),
+    "train": N_("Start a recipe, or resume it, and follow it to its report."),
+    "runs": N_("List past runs, show a report, attach, pause, stop or remove."),
+    "measure": N_("Measure a base model, a prompt and few-shot examples on held-out rows."),
+    "data": N_("Check a dataset, preview what is trained, or convert it to rows."),
+    "demo": N_("Walk the whole line on the embedded example: measure, advise, train, report."),
+    "models": N_("List the models of the catalogue."),
+    "gpus": N_("List the GPUs of the catalogue and the one in this computer."),
+    "doctor": N_("Say what is installed, what is missing and where files go."),
+}
+
+
+class Lazy(click.Group):
+    """A group that knows its commands by name; help never imports one of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the line, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of the command that was called."""
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(f"advisor.cli.{cmd_name}").command
+            return command
+        if ctx.resilient_parsing:  # the shell is only completing a word
+            return None
+        raise click.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table from the names alone."""
+        with formatter.section(t(N_("Commands"))):
+            formatter.write_dl([(name, t(text)) for name, text in COMMANDS.items()])
+
+
+def _speak(_: click.Context, __: click.Parameter, code: str | None) -> None:
+    if code:
+        use(code)
+
+
+@click.group(cls=Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(voice.VERSION, prog_name="advisor")
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    callback=_speak,
+    is_eager=True,
+    expose_value=False,
+    help="Language of the words: en or zh (default: from the environment).",
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """From a problem to a trained, measured model: advice, plan, estimate, recipe, run, report.
+
+    Without a command, on a terminal, the guided interface opens.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(Exit.USAGE)
+    ctx.exit(import_module("advisor.tui.app").run())
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code; never with a traceback."""
+    words = list(sys.argv[1:] if args is None else args)
+    sys.exit(_run(words, as_json="--json" in words))
+
+
+def _run(words: Sequence[str], *, as_json: bool) -> int:
+    try:
+        result = cli.main(args=list(words), prog_name="advisor", standalone_mode=False)
+    except Failure as failure:
+        voice.fail(failure, as_json=as_json)
+        return failure.exit_code
+    except click.ClickException as problem:
+        voice.fail_usage(problem, as_json=as_json)
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # the reader left, as `head` does: silence is the right answer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as bug:  # noqa: BLE001  (the last resort: a crash file instead of a traceback)
+        voice.crash(bug, as_json=as_json)
+        return Exit.BUG
+    return int(result) if isinstance(result, int) else Exit.OK

@@ -1,0 +1,94 @@
+"""What can go wrong on the advising side; one class per thing a caller does differently.
+
+Failure (recipes.errors)
++-- AdvisorError
+    +-- UnknownName       a fact, model, GPU or command that we do not know, with the nearest ones
+    +-- BadValue          a value outside its domain
+    +-- DatasetError      data that cannot be read, or in which no example is left
+    +-- NothingFits       no plan fits the hardware, whatever we concede
+    +-- MissingPackage    an extra that is not installed
+    +-- NoRoom            disk, permission, a directory that is not ours
+    +-- Refused           not without consent
+    +-- Busy              another run holds the directory
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from recipes.errors import Failure
+from recipes.exits import Exit
+from recipes.words import N_
+
+
+class AdvisorError(Failure):
+    """A problem the reader can solve: what is wrong, and what to do about it."""
+
+
+class UnknownName(AdvisorError):
+    """A name that is not in the list, with the nearest ones that are."""
+
+    code = "P0101"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str) -> None:
+        names = sorted(known)
+        folded = {k.casefold(): k for k in names}
+        near = [folded[k] for k in get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
+        near += [k for k in names if name and name.casefold() in k.casefold() and k not in near][
+            : 3 - len(near)
+        ]
+        super().__init__(
+            N_("there is no {kind} called {name!r}"),
+            remedy=N_("did you mean {near}?") if near else N_("see the list: {listing}"),
+            kind=kind,
+            name=name,
+            near=", ".join(near),
+            listing=listing,
+        )
+
+
+class BadValue(AdvisorError):
+    """A value outside its domain."""
+
+    code = "P0102"
+
+
+class DatasetError(AdvisorError):
+    """Data that cannot be read, or in which no example is left."""
+
+    exit_code = Exit.DATASET
+    code = "D0100"
+
+
+class NothingFits(AdvisorError):
+    """No plan fits the hardware, whatever we concede."""
+
+    exit_code = Exit.ENVIRONMENT
+    code = "E0100"
+
+
+class MissingPackage(AdvisorError):
+    """An extra that is not installed."""
+
+    exit_code = Exit.ENVIRONMENT
+    code = "R0100"
+
+
+class NoRoom(AdvisorError):
+    """The disk, a permission or a directory stands in the way."""
+
+    exit_code = Exit.ENVIRONMENT
+    code = "R0101"
+
+
+class Refused(AdvisorError):
+    """Not without consent, or not at all: pickled weights, foreign code."""
+
+    exit_code = Exit.REFUSED
+    code = "X0100"
+
+
+class Busy(AdvisorError):
+    """Another run holds the directory; try again later."""
+
+    exit_code = Exit.BUSY
+    code = "R0102"

@@ -1,0 +1,1 @@
+"""The contract between the advisor, which thinks, and the trainers, which do."""
