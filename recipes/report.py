@@ -47,9 +47,13 @@ class Sample(Part):
 
 
 class Arm(Part):
-    """One contestant on the held-out rows: the base model alone, with a prompt, with examples, or the tuned model."""
+    """One contestant on the held-out rows.
 
-    name: Literal["base", "prompt", "few_shot", "tuned"]
+    The base model alone, with a prompt, with examples, with the right passage (`context`: only where the rows
+    carry one), or the tuned model.
+    """
+
+    name: Literal["base", "prompt", "few_shot", "context", "tuned"]
     instruction: Prose | None = None
     shots: NonNegativeInt = 0
     scores: Mapping[str, Rate]

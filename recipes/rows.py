@@ -45,6 +45,8 @@ class Row(Part):
     kind: Literal["sft", "text"] = "sft"
     messages: Annotated[tuple[Turn, ...], Field(min_length=1, strict=False)]
     checks: Annotated[tuple[Check, ...], Field(strict=False)] = ()
+    context: Prose | None = None
+    """A passage that holds the answer; used by the `context` arm only, to learn whether knowledge is what is missing."""
     source: Source
 
     @property

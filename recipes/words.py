@@ -1,6 +1,6 @@
 """The mark of a sentence that a person will read."""
 
 
-def N_(text: str) -> str:  # noqa: N802  (gettext's own name for "mark, do not translate here")
+def N_(text: str) -> str:
     """Mark `text` for the catalogues and return it unchanged; the top floor of the advisor translates it."""
     return text

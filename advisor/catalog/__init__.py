@@ -1,0 +1,1 @@
+"""Facts about models and GPUs, each with its source and date."""

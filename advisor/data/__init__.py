@@ -1,0 +1,1 @@
+"""Datasets without torch: read, detect, convert, check, split."""

@@ -1,0 +1,113 @@
+"""What the advice consists of: plain frozen values, in the shape of `advisor recommend --json`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Band = Literal["high", "medium", "low"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the plan of work; `role` is "baseline", "primary" or "companion"."""
+
+    stage: int
+    leaf: str
+    role: str
+    why: str
+    attachments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A leaf that was not chosen but could be; `score` is the evidence score in log-odds units."""
+
+    leaf: str
+    score: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A leaf that a hard constraint struck out, and the cheapest change that readmits it."""
+
+    leaf: str
+    reason: str
+    relax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """Robustness R x (0.4 + 0.6 evidence E) x agreement G, each in [0, 1]; `caps` say what held the band down."""
+
+    band: Band
+    value: float
+    R: float
+    E: float
+    G: float
+    caps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """The smallest change of one fact that changes the primary leaf, phrased as an experiment."""
+
+    fact: str
+    change: str
+    primary: str
+    experiment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question worth asking next: `question` is the sentence, `minutes` what it costs to learn the answer."""
+
+    fact: str
+    question: str
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A warning with its code and the rule that raised it."""
+
+    code: str
+    message: str
+    edge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One edge taken; `assumed` where the answer was not known but followed from the walking rules."""
+
+    edge: str
+    start: str
+    answer: str
+    end: str
+    origin: Literal["seed001", "extension"]
+    grade: str | None
+    assumed: bool
+    why: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The whole answer. `classic_leaf` is what the source tree alone says, or None where it has no edge.
+
+    All sentences are message ids (English); the top floors translate them.
+    """
+
+    classic_leaf: str | None
+    primary: str
+    plan: tuple[Stage, ...]
+    alternatives: tuple[Alternative, ...]
+    excluded: tuple[Excluded, ...]
+    confidence: Confidence
+    flips: tuple[Flip, ...]
+    ask_next: tuple[Ask, ...]
+    warnings: tuple[Warned, ...]
+    path: tuple[Step, ...]
+    cheapest_test: str
+    stop_rule: str
+    open: bool
+    """True while no diagnosis is known: the primary leaf is then only the cheapest first step."""

@@ -1,0 +1,1 @@
+"""How many bytes, how many seconds: sums of terms."""

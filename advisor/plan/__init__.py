@@ -1,0 +1,1 @@
+"""From advice to a plan that fits: every field filled, every reason kept."""

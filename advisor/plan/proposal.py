@@ -1,0 +1,32 @@
+"""A plan that is proposed: the plan, the reason for each field, its estimate, and what was conceded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from advisor.estimate.terms import Estimate, Fit, Interval
+from recipes.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a field has its value: a message id with `{name}` places, the values, and a source id."""
+
+    text: str
+    values: Mapping[str, str | int | float]
+    source: str = ""
+
+    def __str__(self) -> str:
+        return self.text.format(**self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan and the reason for each field (by dotted key, such as "schedule.learning_rate")."""
+
+    plan: Plan
+    why: Mapping[str, Reason]
+    estimate: Estimate
+    seconds: Interval | None
+    """Training time, or None where the rates of the hardware are not known."""
+    fit: Fit
+    concessions: tuple[Reason, ...] = ()

@@ -1,0 +1,1 @@
+"""The trainer's process, its events and the shelf of past runs."""

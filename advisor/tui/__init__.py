@@ -1,0 +1,1 @@
+"""The guided interface: screens that wait for a person."""
