@@ -1,19 +1,14 @@
 """The plan: one run, fully decided. What a `recipe.toml` holds, and nothing else."""
 
+import hashlib
+import json
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
 SCHEMA: Final = 1
+LARGEST: Final = 2**53
+"""The largest integer that every JSON and TOML reader keeps exactly."""
 
 
 class Part(BaseModel):
@@ -42,6 +37,9 @@ Prose = Annotated[str, Field(max_length=65_536), AfterValidator(_encodable)]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 """The name of a run: also the name of its directory."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+"""A whole number from 1."""
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A share of something, from 0 up to but not including 1."""
 
@@ -73,7 +71,7 @@ class LastLayers(Part):
     """Only the last `layers` decoder blocks, the final norm and an untied head move; the rest is frozen."""
 
     kind: Literal["last_layers"] = "last_layers"
-    layers: PositiveInt
+    layers: Count
 
 
 class Lora(Part):
@@ -85,11 +83,11 @@ class Lora(Part):
     kind: Literal["lora"] = "lora"
     base: Literal["dense", "nf4"] = "dense"
     double_quantisation: bool = True
-    rank: PositiveInt = 16
+    rank: Count = 16
     alpha: PositiveFloat = 32.0
     dropout: Share = 0.0
     rslora: bool = False
-    targets: Annotated[tuple[Line, ...], Field(min_length=1, strict=False)] = ("all-linear",)
+    targets: Annotated[tuple[Line, ...], Field(min_length=1, max_length=64, strict=False)] = ("all-linear",)
 
 
 Adaptation = Annotated[Full | LastLayers | Lora, Field(discriminator="kind")]  # what moves
@@ -105,7 +103,7 @@ class Data(Part):
     train_sha256: Sha256
     held_out: Line
     held_out_sha256: Sha256
-    length_tokens: PositiveInt
+    length_tokens: Count
     """The longest row that is trained, in tokens; text is split into windows of this length."""
     too_long: Literal["refuse", "drop"] = "drop"
     """What happens to a longer row; it is never cut silently. Dropped rows are counted and named."""
@@ -119,9 +117,9 @@ class Schedule(Part):
     """
 
     epochs: PositiveFloat
-    max_steps: PositiveInt | None = None
-    micro_batch_tokens: PositiveInt
-    accumulation: PositiveInt = 1
+    max_steps: Count | None = None
+    micro_batch_tokens: Count
+    accumulation: Count = 1
     learning_rate: PositiveFloat
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: Share = 0.05
@@ -131,10 +129,10 @@ class Schedule(Part):
     optimizer: Literal["adamw"] = "adamw"
     checkpointing: bool = False
     """Recompute activations in the backward instead of keeping them (Chen et al., 2016)."""
-    seed: NonNegativeInt = 0
-    save_every_steps: PositiveInt = 100
-    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
-    evaluate_every_steps: PositiveInt = 100
+    seed: Seed = 0
+    save_every_steps: Count = 100
+    keep_checkpoints: Annotated[int, Field(ge=2, le=1000)] = 2
+    evaluate_every_steps: Count = 100
     """How often the held-out loss is measured while training."""
 
 
@@ -145,9 +143,9 @@ class Evaluation(Part):
     the training rows. The score named `primary` decides the verdict.
     """
 
-    rows: PositiveInt = 100
-    max_new_tokens: PositiveInt = 64
-    shots: NonNegativeInt = 3
+    rows: Count = 100
+    max_new_tokens: Count = 64
+    shots: Annotated[int, Field(ge=0, le=64)] = 3
     prompt: Prose | None = None
     few_shot_prompt: Prose | None = None
     primary: Line = "exact"
@@ -156,16 +154,16 @@ class Evaluation(Part):
 class Layout(Part):
     """Where it runs: how many processes, and the device each one has."""
 
-    processes: PositiveInt = 1
+    processes: Count = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | None = None
+    threads: Count | None = None
     """CPU threads of a process; part of the fingerprint, since sums depend on it."""
 
 
 class Predicted(Part):
     """What the estimate said when the recipe was written; the report shows it beside what was measured."""
 
-    peak_bytes: PositiveInt
+    peak_bytes: Count
     seconds_low: NonNegativeFloat | None = None
     seconds_high: NonNegativeFloat | None = None
     gpu: Line | None = None
@@ -194,3 +192,9 @@ class Probe(Part):
     data: Data
     evaluation: Evaluation = Evaluation()
     layout: Layout = Layout()
+
+
+def digest(part: Part) -> str:
+    """Sum (sha256, hex) of what a part says, whatever its comments, order or spelling in a file."""
+    canonical = json.dumps(part.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
