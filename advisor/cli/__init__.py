@@ -30,6 +30,20 @@ COMMANDS: Final = {
     "doctor": N_("Say what is installed, what is missing and where files go."),
 }
 
+INTRODUCTION: Final = (
+    N_("From a problem to a trained, measured model: advice, plan, estimate, recipe, run, report."),
+    N_("Without a command, on a terminal, the guided interface opens."),
+)
+
+
+class Spoken(click.Option):
+    """An option whose help is translated when it is shown: the language may be chosen on the same line."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help in the reader's language."""
+        record = super().get_help_record(ctx)
+        return (record[0], t(self.help)) if record and self.help else record
+
 
 class Lazy(click.Group):
     """A group that knows its commands by name; help never imports one of them."""
@@ -46,6 +60,14 @@ class Lazy(click.Group):
         if ctx.resilient_parsing:  # the shell is only completing a word
             return None
         raise click.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what the program is, in the language that was chosen on the same line."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            for paragraph in INTRODUCTION:
+                formatter.write_text(t(paragraph))
+                formatter.write_paragraph()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table from the names alone."""
@@ -66,14 +88,12 @@ def _speak(_: click.Context, __: click.Parameter, code: str | None) -> None:
     callback=_speak,
     is_eager=True,
     expose_value=False,
-    help="Language of the words: en or zh (default: from the environment).",
+    cls=Spoken,
+    help=N_("Language of the words: en or zh (default: from the environment)."),
 )
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """From a problem to a trained, measured model: advice, plan, estimate, recipe, run, report.
-
-    Without a command, on a terminal, the guided interface opens.
-    """
+    """Run a command, or open the guided interface where there is none and a person is watching."""
     if ctx.invoked_subcommand is not None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
