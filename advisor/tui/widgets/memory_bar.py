@@ -1,0 +1,73 @@
+"""How much of the card a way of training needs: a mark, a word, a bar and a number, so that no state is colour alone."""
+
+from dataclasses import dataclass
+
+from rich.cells import set_cell_size
+from textual.content import Content
+from textual.widget import Widget
+
+from advisor.estimate.terms import Fit
+from advisor.text import N_, inert, t
+from advisor.units import gib
+
+MARKS: dict[Fit, tuple[str, str, str]] = {
+    "fits": ("✓", N_("fits"), "$text-success"),
+    "likely": ("✓", N_("likely"), "$text-success"),
+    "unlikely": ("!", N_("tight"), "$text-warning"),
+    "does_not_fit": ("✗", N_("no"), "$text-error"),
+}
+WORD, LABEL, NUMBER = 8, 22, 10
+"""Cells of the word, the label and the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one way of training needs, in bytes."""
+
+    label: str
+    fit: Fit
+    bytes: int
+
+
+def bar(share: float, width: int) -> str:
+    """`share` of `width` cells in ASCII; what is over the edge fills it."""
+    full = min(max(round(share * width), 0), width)
+    return "#" * full + "." * (width - full)
+
+
+def row(need: Need, capacity: int, width: int) -> Content:
+    """One line of exactly the cells that are there."""
+    mark, word, style = MARKS[need.fit]
+    room = max(width - 2 - WORD - LABEL - NUMBER, 4)
+    return Content.assemble(
+        (f"{mark} {set_cell_size(t(word), WORD)}", style),
+        set_cell_size(inert(need.label), LABEL),
+        (bar(need.bytes / capacity if capacity else 0.0, room), style),
+        gib(need.bytes).rjust(NUMBER),
+    )
+
+
+class MemoryBars(Widget):
+    """One bar below the other, all against the same card."""
+
+    DEFAULT_CSS = "MemoryBars { height: auto; width: 1fr; }"
+
+    def __init__(self, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._needs: tuple[Need, ...] = ()
+        self._capacity = 0
+
+    def show(self, needs: tuple[Need, ...], capacity_bytes: int) -> None:
+        """Draw these needs against this many bytes."""
+        self._needs, self._capacity = needs, capacity_bytes
+        self.refresh(layout=True)
+
+    def render(self) -> Content:
+        """Draw a line for each need."""
+        width = self.content_size.width
+        return Content("\n").join(row(need, self._capacity, width) for need in self._needs)
+
+    def get_content_height(self, container: object, viewport: object, width: int) -> int:
+        """One row each."""
+        return max(len(self._needs), 1)
+
