@@ -1,0 +1,230 @@
+"""What is known of GPUs, and what this computer has. Never through torch."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+from advisor.catalog.tables import rows
+from advisor.errors import AdvisorError, BadValue, UnknownName
+from advisor.units import GIB, MIB
+from recipes.exits import Exit
+from recipes.words import N_
+
+USABLE_SHARE: Final = 0.95
+"""What a program can have of a card's size where nobody measured it: below the 0.956 of an RTX 4090 and the
+0.964 of an H100, whose rows have measured figures."""
+MAX_VRAM_GB: Final = 10_000
+"""More memory than this is a slip of the keyboard: the largest accelerator has some hundred GB."""
+AMPERE: Final = 8.0
+"""The first compute capability with bf16 arithmetic (NVIDIA CUDA C++ programming guide)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU, or one computer with unified memory; None where no source says.
+
+    `memory_gb` is the size on the box (GiB, as makers count it), `bandwidth_gbs` in 10^9 bytes a second,
+    `bf16_tflops` dense with fp32 accumulation in 10^12 a second, prices in USD for an hour's rent.
+    """
+
+    name: str
+    vendor: str
+    kind: str
+    arch: str = ""
+    compute_capability: str | None = None
+    memory_gb: float | None = None
+    total_mib: int | None = None
+    usable_mib: int | None = None
+    bandwidth_gbs: float | None = None
+    bf16_tflops: float | None = None
+    tflops_note: str = ""
+    price_low_usd: float | None = None
+    price_high_usd: float | None = None
+    price_date: str | None = None
+    price_source: str = ""
+    memory_source: str = ""
+    verified: bool = False
+    notes: str = ""
+    source: str = ""
+    checked: date | None = None
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """What a program can have: measured where somebody did, else `USABLE_SHARE` of the size."""
+        if self.usable_mib is not None:
+            return self.usable_mib * MIB
+        return None if self.memory_gb is None else int(self.memory_gb * GIB * USABLE_SHARE)
+
+    @property
+    def has_bf16(self) -> bool:
+        """True unless the card is known to be older than Ampere."""
+        return self.compute_capability is None or float(self.compute_capability) >= AMPERE
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a run can have: `count` devices with `usable_bytes` each.
+
+    `forward_tokens_per_second` is a measurement on this machine with the model in question (CPU only); `note`
+    is a message id that says what a reader must know, with `{gpu}` for the name.
+    """
+
+    kind: Literal["cuda", "cpu"]
+    name: str
+    usable_bytes: int
+    gpu: Gpu | None = None
+    count: int = 1
+    forward_tokens_per_second: float | None = None
+    note: str = ""
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether 16-bit brain floats are fast there; on a CPU they are not taken for granted."""
+        return self.kind == "cuda" and (self.gpu is None or self.gpu.has_bf16)
+
+
+class UnknownMemory(AdvisorError):
+    """A GPU whose memory no source of ours tells."""
+
+    exit_code = Exit.USAGE
+    code = "P0103"
+
+
+@cache
+def gpus() -> Mapping[str, Gpu]:
+    """Every GPU of the catalogue, by name."""
+    return MappingProxyType({row["name"]: Gpu(**row) for row in rows("gpus", "gpu")})
+
+
+def gpu(name: str) -> Gpu:
+    """Find a GPU by name, in any case, with or without the maker's words before it ("4090", "H100").
+
+    Raises:
+        UnknownName: No row has that name; the nearest names are told.
+    """
+    wanted = _words(name)
+    has_number = any(c.isdigit() for c in name)
+    near = [key for key in gpus() if wanted and wanted <= _words(key)]
+    if not (near and (has_number or len(near) == 1)):
+        raise UnknownName("GPU", name, gpus(), listing="advisor gpus")
+    return gpus()[min(near, key=lambda key: len(_words(key)))]
+
+
+_IDLE_WORDS: Final = frozenset({"nvidia", "amd", "tesla", "hbm2", "hbm2e", "hbm3", "hbm3e"})
+"""Words that drivers add to a name and that tell no two of our rows apart."""
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(name.casefold().replace("/", " ").replace("-", " ").split()) - _IDLE_WORDS
+
+
+def hardware(vram_gb: float | None = None, gpu_name: str | None = None) -> Hardware:
+    """Describe the hardware that a person names; without a name or a size, what this computer has.
+
+    Args:
+        vram_gb: Size of the memory on the box in GB; wins over the catalogue's.
+        gpu_name: A name of the catalogue.
+
+    Raises:
+        BadValue: A size that is not above 0, or absurd.
+        UnknownName, UnknownMemory: A GPU that the catalogue does not have, or without a size.
+    """
+    if vram_gb is None and gpu_name is None:
+        return detect()
+    if vram_gb is not None and not 0 < vram_gb <= MAX_VRAM_GB:
+        raise BadValue(
+            N_("the memory of a card must be above 0 and at most {most} GB, not {value}"),
+            remedy=N_("give the size in GB, such as --vram 24"),
+            value=vram_gb,
+            most=MAX_VRAM_GB,
+        )
+    card = None if gpu_name is None else gpu(gpu_name)
+    usable = int(vram_gb * GIB * USABLE_SHARE) if vram_gb is not None else card and card.usable_bytes
+    if not usable:
+        raise UnknownMemory(
+            N_("no source of ours tells the memory of {gpu}"),
+            remedy=N_("say it with --vram GB"),
+            gpu=card.name if card else "",
+        )
+    name = card.name if card else f"{vram_gb:g} GB"
+    return Hardware("cuda", name, usable, card, note=_note(card))
+
+
+def _note(card: Gpu | None) -> str:
+    if card is None or card.vendor == "NVIDIA":
+        return ""
+    if card.vendor == "Apple":
+        return N_(
+            "{gpu}: the built-in trainer does not use Apple GPUs; figures are for a CUDA card of that size"
+        )
+    return N_(
+        "{gpu}: the built-in trainer was not tested on AMD cards; figures assume that ROCm behaves as CUDA"
+    )
+
+
+def detect() -> Hardware:
+    """Describe this computer: its first NVIDIA GPU as the driver tells it, else its CPU and free memory."""
+    return _nvidia() or _cpu()
+
+
+def _nvidia() -> Hardware | None:
+    try:
+        import pynvml as nvml  # noqa: PLC0415  (optional: only a computer with NVIDIA's driver has a use for it)
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        count = int(nvml.nvmlDeviceGetCount())
+        if not count:
+            return None
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        name, free = nvml.nvmlDeviceGetName(handle), int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
+    except nvml.NVMLError:  # no driver, or a driver that does not answer
+        return None
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return Hardware("cuda", name, free, _row(name), count)
+
+
+def _row(name: str) -> Gpu | None:
+    """The row that the driver's name means, or None: a neighbour's rates would be a guess."""
+    try:
+        return gpu(name)
+    except UnknownName:
+        return None
+
+
+def _cpu() -> Hardware:
+    return Hardware("cpu", f"CPU ({os.cpu_count() or 1} cores)", available_memory(), note=_other_gpu())
+
+
+def _other_gpu() -> str:
+    if Path("/dev/kfd").exists():
+        return N_("an AMD GPU was found; the built-in trainer was not tested there, so the CPU is assumed")
+    if os.uname().sysname == "Darwin":
+        return N_("Apple GPUs are not used by the built-in trainer; the CPU is assumed")
+    return ""
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Bytes that a new process could have without swapping; the kernel's own estimate where there is one."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([free, *_limits()])
+
+
+def _limits() -> list[int]:
+    """The memory that a container (cgroup 2) still grants, if it has a limit."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        most, used = (root / "memory.max").read_text().strip(), (root / "memory.current").read_text().strip()
+        return [max(0, int(most) - int(used))]
+    except (OSError, ValueError):  # "max" is not a number: no limit
+        return []
