@@ -133,5 +133,7 @@ class Report(Part):
     training: Training | None = None
     versions: Mapping[str, str]
     machine: Mapping[str, str]
+    forward_tokens_per_second: NonNegativeFloat | None = None
+    """Speed of a forward pass on this machine, without padding: what a plan for it needs to predict its time."""
     finished: str
     """UTC, ISO 8601."""
