@@ -38,7 +38,7 @@ BLOCKS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Which decoder block an architecture (`model_type`) has; the others need a dry run. Source: their code, 5.23."""
 
-QKV_BIAS: Final = frozenset({"qwen2", "seed_oss"})
+QKV_BIAS: Final = frozenset({"qwen2", "seed_oss", "glm4"})
 """Architectures whose query, key and value layers have a bias although no key of the config says so."""
 TIED: Final = frozenset({"gemma", "gemma3_text"})
 """Architectures that tie head and embedding unless the config says otherwise (their config classes' default)."""

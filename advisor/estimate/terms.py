@@ -48,6 +48,8 @@ class Estimate:
     process: Interval
     profile: str
     warnings: tuple[str, ...] = ()
+    tolerance: float = 0.03
+    """How far `allocated` may be off, as a share of it."""
 
     @property
     def winner(self) -> Moment:
