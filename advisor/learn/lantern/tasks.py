@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from advisor.errors import UnknownName
-from advisor.learn.lantern.corpus import FOLLOW, USE_NOTES
+from advisor.learn.lantern.corpus import FOLLOW
 from advisor.learn.lantern.messages import Message, draw_message
 from advisor.learn.lantern.words import ITEMS
 from advisor.learn.lantern.world import (
@@ -136,7 +136,7 @@ def _facts() -> Task:
 
 def fact_row(fact: Fact, question: str) -> Row:
     """One question about a fresh product; `context` is the note that answers it."""
-    note = f"{USE_NOTES} {state(Random(_group(fact)), fact)}"
+    note = state(Random(_group(fact)), fact)
     checks = (Check(name="fact", kind="contains", value=fact.value),)
     return _row("facts", _group(fact), question, answer(fact), checks, context=note)
 
