@@ -84,7 +84,7 @@ def _made(name: str) -> Task:
 
 def _voice() -> Task:
     """Give known facts in a voice that the base never heard; half of the facts are held out."""
-    trained, held_out = _halves(world().canon)
+    trained, held_out = halves(world().canon)
     return Task(
         name="voice",
         title=N_("The sailor's voice"),
@@ -115,7 +115,7 @@ def _voice_row(fact: Fact, question: str) -> Row:
 
 def _facts() -> Task:
     """Answer about products that stand in no training text; half of the facts are held out."""
-    trained, held_out = _halves(fresh_facts())
+    trained, held_out = halves(fresh_facts())
     return Task(
         name="facts",
         title=N_("The new products"),
@@ -260,7 +260,7 @@ def _sum(random: Random) -> Row:
 # ---------------------------------------------------------------------------------------------- rows
 
 
-def _halves(facts: Sequence[Fact]) -> tuple[Sequence[Fact], Sequence[Fact]]:
+def halves(facts: Sequence[Fact]) -> tuple[Sequence[Fact], Sequence[Fact]]:
     """Split facts into those that are trained and those that are held out, alternating over all relations."""
     return facts[::2], facts[1::2]
 
