@@ -1,0 +1,133 @@
+"""The policy: the model that learns or is judged, with its tokenizer. The only place that calls `from_pretrained`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from recipes.plan import Adaptation, Lora, Model
+from recipes.words import N_
+from trainers.data import ensure_template, stop_ids
+from trainers.errors import MissingWeights
+from trainers.loop import Batch
+from trainers.policy.forward import Nll, choose
+from trainers.policy.source import Source, find
+
+DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
+    {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model that can generate (its attention is the one it was loaded with), its tokenizer, and how rows go through it.
+
+    `nll` is chosen by a probe; `fallback` says why it is not the fast one, and `own_template` whether the chat
+    template is ours because the model had none.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    nll: Nll
+    source: Source
+    fallback: str = ""
+    own_template: bool = False
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The causal language model itself, inside or without adapters."""
+        return causal(self.model)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The summed negative log-likelihood of a row's trained tokens, in nats."""
+        return self.nll(self.causal, batch)
+
+
+def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation | None = None) -> Policy:
+    """Load a base model and its tokenizer, from data only: safetensors, no code.
+
+    Args:
+        model: What to load; a directory is relative to `home`.
+        home: The recipe's directory.
+        device: Where to.
+        adaptation: What will be trained; an NF4 base is quantised on the way in.
+
+    Raises:
+        MissingWeights: Nothing is there, it is not whole, or transformers cannot read it.
+        PickleRefused: The weights exist only as pickles.
+        CodeRefused: It wants its own code to run.
+    """
+    source = find(model, home)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.directory, trust_remote_code=False)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            source.directory,
+            dtype=DTYPES[model.dtype],
+            quantization_config=_quantisation(adaptation, DTYPES[model.dtype]),
+            device_map={"": device},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise MissingWeights(
+            N_("transformers cannot load it: {reason}"),
+            remedy=N_("check that the directory holds a causal language model and its tokenizer"),
+            where=str(source.directory),
+            reason=str(error)[:300],
+        ) from error
+    return ready(loaded, tokenizer, device, source)
+
+
+def ready(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, source: Source
+) -> Policy:
+    """Make a policy of a loaded model: a template, tokens that stop it, and the way rows go."""
+    own_template = ensure_template(tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # masks are by position, so this loses nothing
+    model.generation_config.eos_token_id = sorted(stop_ids(tokenizer))
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    path = choose(model)
+    return Policy(model, tokenizer, device, path.nll, source, path.why, own_template)
+
+
+def with_model(policy: Policy, model: PreTrainedModel | PeftModel) -> Policy:
+    """The same policy with an adapted model."""
+    return replace(policy, model=model)
+
+
+def causal(model: nn.Module) -> PreTrainedModel:
+    """The causal language model inside, with or without adapters."""
+    found = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(found, PreTrainedModel):
+        raise TypeError(f"not a language model: {type(found).__name__}")
+    return found
+
+
+def _quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """NF4 for QLoRA (Dettmers et al., 2023); linear layers inside the blocks only, math in the model's dtype."""
+    match adaptation:
+        case Lora(base="nf4", double_quantisation=double):
+            return BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_compute_dtype=dtype,
+                bnb_4bit_use_double_quant=double,
+            )
+        case _:
+            return None
