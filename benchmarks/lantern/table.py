@@ -13,21 +13,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from advisor.learn.lantern.base import base_dir
+from advisor.learn.lantern.files import evaluation, lay_out, model
 from advisor.learn.lantern.tasks import fact_row, fresh_facts, halves, task
 from advisor.learn.lantern.world import questions
-from recipes.plan import Adaptation, Data, Evaluation, Full, Layout, Lora, Model, Plan, Probe, Schedule
+from recipes.plan import Adaptation, Full, Layout, Lora, Plan, Probe, Schedule
 from recipes.report import Arm, Report
 from recipes.rows import Row
 from recipes.write import write
 
 RESULT: Final = Path(__file__).parents[1] / "results" / "lantern" / "table.json"
 THREADS: Final = 2
-LENGTH_TOKENS: Final = 256
+ROWS: Final = 100
 BATCH_TOKENS: Final = {"voice": 640, "ticket": 1536, "facts": 512, "hard": 960}
 """About 16 rows of each task: the batch of the expected figures."""
 LORA_RATE, FULL_RATE = 3e-3, 1e-3
@@ -118,44 +117,12 @@ def rows_of(name: str) -> tuple[Sequence[Row], Sequence[Row]]:
             [fact_row(fact, question) for fact in trained for question in questions(fact)[:-1]],
             [fact_row(fact, questions(fact)[-1]) for fact in trained],
         )
-    found = task(name.split(maxsplit=1)[0])
+    found = task(_task(name))
     return found.train, found.held_out
 
 
-def lay_out(name: str, directory: Path) -> Data:
-    """Write the rows of a task beside the recipe."""
-    train, held_out = (
-        _write_rows(directory / file, rows) for file, rows in zip(FILES, rows_of(name), strict=True)
-    )
-    return Data(
-        train=FILES[0],
-        train_sha256=train,
-        held_out=FILES[1],
-        held_out_sha256=held_out,
-        length_tokens=LENGTH_TOKENS,
-    )
-
-
-FILES: Final = ("train.jsonl", "held_out.jsonl")
-
-
-def _write_rows(path: Path, rows: Sequence[Row]) -> str:
-    text = "".join(row.model_dump_json() + "\n" for row in rows).encode()
-    path.write_bytes(text)
-    return sha256(text).hexdigest()
-
-
-def evaluation(name: str) -> Evaluation:
-    """Return how a task is judged."""
-    found = task(name.split(maxsplit=1)[0])
-    return Evaluation(
-        rows=100,
-        max_new_tokens=48,
-        shots=3,
-        prompt=found.prompt,
-        few_shot_prompt=found.few_shot_prompt,
-        primary=found.primary,
-    )
+def _task(name: str) -> str:
+    return name.split(maxsplit=1)[0]
 
 
 def measure(name: str) -> Iterator[Line]:
@@ -163,7 +130,10 @@ def measure(name: str) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         directory, start = Path(folder), time.perf_counter()
         probe = Probe(
-            model=_model(), data=lay_out(name, directory), evaluation=evaluation(name), layout=_layout()
+            model=model(),
+            data=lay_out(*rows_of(name), directory),
+            evaluation=evaluation(task(name), ROWS),
+            layout=_layout(),
         )
         (directory / "probe.json").write_text(probe.model_dump_json(exclude_none=True), encoding="utf-8")
         report = _run("measure", directory / "probe.json", directory / "run")
@@ -176,11 +146,13 @@ def train(case: Trained) -> Iterator[Line]:
         directory = Path(folder)
         plan = Plan(
             name="lantern-table",
-            model=_model(),
+            model=model(),
             adaptation=case.adaptation,
-            data=lay_out(case.name, directory),
+            data=lay_out(*rows_of(case.name), directory),
             schedule=_schedule(case),
-            evaluation=evaluation(case.name).model_copy(update={"shots": 0, "prompt": None}),
+            evaluation=evaluation(task(_task(case.name)), ROWS).model_copy(
+                update={"shots": 0, "prompt": None}
+            ),
             layout=_layout(),
         )
         (directory / "recipe.toml").write_text(write(plan, {}), encoding="utf-8")
@@ -196,7 +168,7 @@ def _schedule(case: Trained) -> Schedule:
     return Schedule(
         epochs=1000.0,  # the number of steps decides
         max_steps=case.steps,
-        micro_batch_tokens=BATCH_TOKENS[case.name.split()[0]],
+        micro_batch_tokens=BATCH_TOKENS[_task(case.name)],
         learning_rate=FULL_RATE if full else LORA_RATE,
         decay="cosine",
         warmup_share=0.1,
@@ -212,16 +184,12 @@ def _method(adaptation: Adaptation) -> str:
     return adaptation.kind
 
 
-def _model() -> Model:
-    return Model(id=str(base_dir()), dtype="float32")
-
-
 def _layout() -> Layout:
     return Layout(device="cpu", threads=THREADS)
 
 
 def _run(verb: str, order: Path, directory: Path) -> Report:
-    command = [sys.executable, "-m", "trainers", verb, str(order), "--out", str(directory)]
+    command = [sys.executable, "-m", "trainers", verb, str(order), "--run", str(directory)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
