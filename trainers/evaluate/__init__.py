@@ -10,7 +10,7 @@ from recipes.plan import Evaluation
 from recipes.report import Arm, Rate, Sample
 from recipes.rows import Row, Turn
 from recipes.words import N_
-from trainers.data import masked, prompt_ids
+from trainers.data import Example, masked, prompt_ids, windows
 from trainers.errors import DatasetError
 from trainers.evaluate import arms, scores, statistics
 from trainers.evaluate.answers import Answer, answer, end_ids
@@ -132,7 +132,7 @@ def _arm(
         answers = answer(
             policy,
             [question.prompt for question in questions],
-            ends=end_ids(policy, _last_trained(policy, rows)),
+            ends=end_ids(policy),
             limit=_room(policy, evaluation),
             on_rows=lambda done: progress(name, done, len(rows)),
         )
@@ -183,10 +183,10 @@ def _room(policy: Subject, evaluation: Evaluation) -> int:
 
 def _read(policy: Subject, questions: Sequence[_Question]) -> Reading:
     """Read the references; a text of several windows is one row again afterwards."""
-    windows = [_windows(policy, question.asked) for question in questions]
-    reading = read(policy, [window for row in windows for window in row])
+    parts = [_windows(policy, question.asked) for question in questions]
+    reading = read(policy, [part for row in parts for part in row])
     found = iter(reading.rows)
-    whole = tuple(_joined([next(found) for _ in row]) for row in windows)
+    whole = tuple(_joined([next(found) for _ in row]) for row in parts)
     return Reading(whole, reading.tokens, reading.seconds)
 
 
@@ -194,21 +194,13 @@ def _joined(parts: Sequence[Read]) -> Read:
     return Read(sum(part.nats for part in parts), sum(part.tokens for part in parts))
 
 
-def _windows(policy: Subject, row: Row) -> list[tuple[list[int], list[bool]]]:
+def _windows(policy: Subject, row: Row) -> list[Example]:
+    """The row as the model can read it: a text in windows, a conversation without what its context cannot hold."""
     example = masked(policy.tokenizer, row)
-    ids, trained = list(example.ids), list(example.trained)
     limit = context_tokens(policy)
-    if row.kind == "sft":  # the end is what counts
-        return [(ids[-limit:], trained[-limit:])]
-    size = min(limit, WINDOW_TOKENS)
-    return [(ids[at : at + size], trained[at : at + size]) for at in range(0, len(ids), size)]
-
-
-def _last_trained(policy: Subject, rows: Sequence[Row]) -> set[int]:
-    """The tokens on which training on these rows ends an answer; a few rows show it."""
-    examples = [masked(policy.tokenizer, row) for row in rows[:SAMPLES]]
-    marked = [[i for i, trained in zip(e.ids, e.trained, strict=True) if trained] for e in examples]
-    return {ids[-1] for ids in marked if ids}
+    if row.kind == "text":
+        return list(windows(example, min(limit, WINDOW_TOKENS)))
+    return [Example(example.ids[-limit:], example.trained[-limit:], row)]
 
 
 def _per_row(

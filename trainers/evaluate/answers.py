@@ -7,6 +7,7 @@ from typing import Final
 
 from transformers import GenerationConfig
 
+from trainers.data import stop_ids
 from trainers.evaluate.padding import by_length, left
 from trainers.evaluate.subject import Subject
 
@@ -44,19 +45,16 @@ def answer(
     return tuple(found[i] for i in range(len(prompts)))
 
 
-def end_ids(subject: Subject, last_trained: AbstractSet[int]) -> frozenset[int]:
-    """Every id that ends an answer: of the model, of the tokenizer, and the control token that training ends on.
+def end_ids(subject: Subject) -> frozenset[int]:
+    """Every id that ends an answer: what the tokenizer and its template say, and what the model itself says.
 
     A tokenizer's `eos_token` is often not the token with which its chat template ends a turn; a model that is
     right would then be heard rambling.
     """
-    named = getattr(subject.model, "generation_config", None)
-    of_model = getattr(named, "eos_token_id", None)
-    ids = of_model if isinstance(of_model, list) else [of_model]
-    special = set(subject.tokenizer.all_special_ids)
-    return frozenset(i for i in (*ids, subject.tokenizer.eos_token_id) if i is not None) | (
-        last_trained & special
-    )
+    settings = getattr(subject.model, "generation_config", None)
+    own = getattr(settings, "eos_token_id", None)
+    listed = own if isinstance(own, list) else [own]
+    return stop_ids(subject.tokenizer) | {i for i in listed if i is not None}
 
 
 def _greedy(subject: Subject, ends: AbstractSet[int], limit: int) -> GenerationConfig:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.data import Example
 from trainers.evaluate.padding import Padded, by_length, left
 from trainers.evaluate.subject import Subject
 
@@ -37,26 +38,20 @@ class Reading:
     seconds: float
 
 
-def read(subject: Subject, rows: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Reading:
-    """The likelihood of each row's marked tokens.
-
-    Args:
-        subject: The model.
-        rows: Token ids, and for each whether it belongs to the reference. A first token is predicted by nothing
-            and never counts.
-    """
+def read(subject: Subject, rows: Sequence[Example]) -> Reading:
+    """The likelihood of each row's trained tokens. A first token is predicted by nothing and never counts."""
     found: dict[int, Read] = {}
     seconds = 0.0
-    for batch in by_length([len(ids) for ids, _ in rows], BUDGET_TOKENS):
-        padded = left([rows[i][0] for i in batch], subject.device)
-        keep = 1 + max(_reach(rows[i][1]) for i in batch)
+    for batch in by_length([len(row.ids) for row in rows], BUDGET_TOKENS):
+        padded = left([rows[i].ids for i in batch], subject.device)
+        keep = 1 + max(_reach(rows[i].trained) for i in batch)
         start = time.perf_counter()
         logits_BKV = _logits(subject, padded, keep)
         _wait(subject)
         seconds += time.perf_counter() - start
         for place, i in enumerate(batch):
-            found[i] = _row(logits_BKV[place], *rows[i])
-    tokens = sum(len(ids) for ids, _ in rows)
+            found[i] = _row(logits_BKV[place], rows[i].ids, rows[i].trained)
+    tokens = sum(len(row.ids) for row in rows)
     return Reading(tuple(found[i] for i in range(len(rows))), tokens, seconds)
 
 
