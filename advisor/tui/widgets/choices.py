@@ -29,7 +29,7 @@ class Choices(OptionList):
         *(Binding(str(digit), f"number({digit})", show=False) for digit in range(1, 10)),
     ]
 
-    def __init__(self, entries: Sequence[str], *, chosen: int = 0, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, entries: Sequence[str], *, chosen: int = 0, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)
         self._entries, self._chosen, self._wrapped_at = tuple(entries), chosen, 0
 
@@ -62,9 +62,9 @@ class Choices(OptionList):
     def action_page_up(self) -> None:
         """Go a page up; Textual raises a KeyError when no row is visible."""
         if self.size.height:
-            super().action_page_up()
+            super().action_page_up()  # type: ignore[no-untyped-call]  # Textual gives it no types
 
     def action_page_down(self) -> None:
         """Go a page down; Textual raises a KeyError when no row is visible."""
         if self.size.height:
-            super().action_page_down()
+            super().action_page_down()  # type: ignore[no-untyped-call]  # Textual gives it no types

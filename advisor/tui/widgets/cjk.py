@@ -1,6 +1,7 @@
 """Break lines as Chinese readers expect: between ideographs, never before closing or after opening punctuation."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 
@@ -12,47 +13,58 @@ NEVER_LAST = frozenset("（《「『【〈“‘([{")
 Span = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where a line begins and ends in its text, and by how many cells it is indented."""
+
+    start: int
+    end: int
+    indent: int
+
+
 def wrap(text: str, width: int, *, hang: int = 0) -> list[str]:
-    """Break `text` into lines of at most `width` terminal cells; later lines of a paragraph are indented by `hang`."""
-    return [" " * (hang if follows else 0) + text[start:end] for start, end, follows in _lines(text, width, hang)]
+    """Break `text` into lines of at most `width` terminal cells; later lines of a paragraph hang by `hang` cells."""
+    return [" " * line.indent + text[line.start : line.end] for line in lines(text, width, hang=hang)]
 
 
-def spans(text: str, width: int) -> list[Span]:
-    """Where the lines of `text` begin and end, so that styled text can be cut at the same places."""
-    return [(start, end) for start, end, _ in _lines(text, width, 0)]
-
-
-def _lines(text: str, width: int, hang: int) -> Iterator[tuple[int, int, bool]]:
-    start = 0
+def lines(text: str, width: int, *, hang: int = 0) -> list[Line]:
+    """Where `wrap` cuts, so that styled text can be cut at the same places."""
+    found, start, room = [], 0, max(width, 2)
+    hang = min(hang, room - 2)
     for paragraph in text.split("\n"):
-        for number, (first, last) in enumerate(_fill(paragraph, width, min(hang, width - 2))):
-            yield start + first, start + last, number > 0
+        for number, (first, last) in enumerate(_fill(paragraph, room, hang)):
+            found.append(Line(start + first, start + last, hang if number else 0))
         start += len(paragraph) + 1
+    return found
 
 
 def _fill(text: str, width: int, hang: int) -> Iterator[Span]:
     """Put as many pieces on a line as it takes; white space at a break disappears."""
     first = last = used = 0
     room = width
-    for start, end in _pieces(text):
+    for start, end in _pieces(text, width - hang):
         size = cell_len(text[start:end])
-        if text[start:end].isspace():
-            used += size  # counts only if something follows on this line
-            continue
-        if used + size > room and last > first:
-            yield first, last
-            first, used, room = start, 0, width - hang
-        if last <= first and start > first and used + size > room:  # indented text that leaves no room
+        blank = text[start:end].isspace()
+        if not blank and used + size > room:
+            if last > first:
+                yield first, last
+                room = width - hang
             first, used = start, 0
-        while used + size > room:
-            cut = start + _fitting(text[start:end], room - used)
-            yield first, cut
-            first = start = cut
-            used, room = 0, width - hang
-            size = cell_len(text[start:end])
-        used, last = used + size, end
+        used += size
+        last = last if blank else end  # white space counts only if something follows on its line
     if last > first or not text.strip():
         yield first, max(first, last)
+
+
+def _pieces(text: str, width: int) -> Iterator[Span]:
+    """Spans to be kept whole: a word, an ideograph with its punctuation, white space; wider than `width` they are cut."""
+    for start, end in _whole_pieces(text):
+        rest = start
+        while cell_len(text[rest:end]) > width:
+            cut = rest + _fitting(text[rest:end], width)
+            yield rest, cut
+            rest = cut
+        yield rest, end
 
 
 def _fitting(text: str, room: int) -> int:
@@ -65,8 +77,7 @@ def _fitting(text: str, room: int) -> int:
     return len(text)
 
 
-def _pieces(text: str) -> Iterator[Span]:
-    """Spans that must not be broken: a word, an ideograph with its punctuation, a run of white space."""
+def _whole_pieces(text: str) -> Iterator[Span]:
     start = 0
     for at in range(1, len(text)):
         if _may_break(text[at - 1], text[at]):

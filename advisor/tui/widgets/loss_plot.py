@@ -50,7 +50,9 @@ def draw(points: Sequence[Point], width: int, height: int) -> list[str]:
 def _line(x: int, y: int, end_x: int, end_y: int) -> list[tuple[int, int]]:
     """The dots between two marks, as many as the longer side has."""
     count = max(abs(end_x - x), abs(end_y - y), 1)
-    return [(x + round(i * (end_x - x) / count), y + round(i * (end_y - y) / count)) for i in range(count + 1)]
+    return [
+        (x + round(i * (end_x - x) / count), y + round(i * (end_y - y) / count)) for i in range(count + 1)
+    ]
 
 
 class LossPlot(Widget):
@@ -58,7 +60,7 @@ class LossPlot(Widget):
 
     DEFAULT_CSS = "LossPlot { height: 1fr; width: 1fr; min-height: 4; }"
 
-    def __init__(self, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._points: Sequence[Point] = ()
 
@@ -77,7 +79,8 @@ class LossPlot(Widget):
         rows = draw(self._points, width, height)
         return Content("\n").join(
             Content.assemble(
-                (f"{labels[at]:>{LABEL - 1}.4g} " if at in labels else " " * LABEL, "dim"), (row, "$text-primary")
+                (f"{labels[at]:>{LABEL - 1}.4g} " if at in labels else " " * LABEL, "dim"),
+                (row, "$text-primary"),
             )
             for at, row in enumerate(rows)
         )

@@ -52,7 +52,7 @@ class MemoryBars(Widget):
 
     DEFAULT_CSS = "MemoryBars { height: auto; width: 1fr; }"
 
-    def __init__(self, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._needs: tuple[Need, ...] = ()
         self._capacity = 0
@@ -70,4 +70,3 @@ class MemoryBars(Widget):
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
         """One row each."""
         return max(len(self._needs), 1)
-

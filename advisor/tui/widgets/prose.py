@@ -1,22 +1,29 @@
 """Running text that is broken correctly in both languages, and never read as markup."""
 
-from collections.abc import Iterable
-
 from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
 
 from advisor.text import inert
-from advisor.tui.widgets.cjk import spans
+from advisor.tui.widgets.cjk import lines
 
-Styled = str | tuple[str, str]
-"""Plain text, or text with a style such as "bold" or "$text-warning"."""
+Styled = str | tuple[str, str] | Content
+"""Plain text, text with a style such as "bold" or "$text-warning", or text that is styled and harmless already."""
 
 
 def content(*parts: Styled) -> Content:
     """Join pieces of text of any origin; control characters become visible, markup stays what it is: text."""
-    pairs = (part if isinstance(part, tuple) else (part, "") for part in parts)
-    return Content.assemble(*((inert(text), style) for text, style in pairs))
+    return Content.assemble(*map(_harmless, parts))
+
+
+def _harmless(part: Styled) -> Content:
+    match part:
+        case Content():
+            return part
+        case (text, style):
+            return Content.styled(inert(text), style)
+        case str():
+            return Content(inert(part))
 
 
 class Prose(Widget):
@@ -24,9 +31,15 @@ class Prose(Widget):
 
     DEFAULT_CSS = "Prose { height: auto; width: 1fr; }"
 
-    def __init__(self, *parts: Styled, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *parts: Styled,
+        hang: int = 0,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
         super().__init__(id=id, classes=classes)
-        self._content = content(*parts)
+        self._content, self._hang = content(*parts), hang
 
     def say(self, *parts: Styled) -> None:
         """Show another text."""
@@ -40,14 +53,11 @@ class Prose(Widget):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many rows as there are lines at this width."""
-        return len(spans(self._content.plain, max(width, 2)))
+        return len(lines(self._content.plain, width, hang=self._hang))
 
     def render(self) -> Content:
         """Cut the styled text where its plain text breaks."""
-        width = max(self.content_size.width, 2)
-        return join(self._content[start:end] for start, end in spans(self._content.plain, width))
-
-
-def join(lines: Iterable[Content]) -> Content:
-    """Put styled lines below each other."""
-    return Content("\n").join(lines)
+        cuts = lines(self._content.plain, self.content_size.width, hang=self._hang)
+        return Content("\n").join(
+            Content.assemble(" " * cut.indent, self._content[cut.start : cut.end]) for cut in cuts
+        )

@@ -10,7 +10,7 @@ from advisor.tui.widgets.prose import Prose
 class Why(VerticalScroll, can_focus=False):
     """A panel with a reason and an analogy; either may be missing."""
 
-    def __init__(self, reason: str, analogy: str = "", id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, reason: str, analogy: str = "", id: str | None = None) -> None:
         super().__init__(*self._parts(reason, analogy), id=id, classes="panel")
         self.border_title = t(N_("Why we ask"))
 

@@ -1,0 +1,127 @@
+"""The receipt: the arms side by side with their intervals, the verdict, measured beside predicted."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import DataTable
+
+from advisor.text import N_, inert, t
+from advisor.tui.screens.page import Page
+from advisor.tui.widgets.panel import Panel
+from advisor.tui.widgets.prose import Prose
+from advisor.units import gib, percent, seconds
+from recipes.report import Arm, Report, Verdict
+
+ARMS = {
+    "base": N_("base model"),
+    "prompt": N_("with a prompt"),
+    "few_shot": N_("with examples"),
+    "context": N_("with the passage"),
+    "tuned": N_("tuned"),
+}
+VERDICTS: dict[Verdict, tuple[str, str]] = {
+    "helped": ("✓", N_("Training helped: the tuned model is better than the best of the others.")),
+    "hurt": ("✗", N_("Training hurt: the tuned model is worse than the best of the others.")),
+    "cannot_tell": ("?", N_("These rows cannot tell whether training helped.")),
+    "not_trained": ("-", N_("Nothing was trained: this is a measurement.")),
+}
+
+
+class ReportScreen(Page[bool]):
+    """Show a report; True goes on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Go on"), id="on", priority=True)]
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+    def title_text(self) -> str:
+        """Name the run."""
+        return t(N_("Report: {run}"), run=self.report.run)
+
+    def body(self) -> Iterator[Widget]:
+        """Yield the verdict, the table and the receipt."""
+        mark, verdict = VERDICTS[self.report.verdict]
+        with VerticalScroll():
+            yield Panel(t(N_("Verdict")), [Prose((f"{mark} {t(verdict)}", "bold"), self._difference())])
+            yield DataTable(id="arms", cursor_type="row", zebra_stripes=True)
+            yield Prose(
+                t(N_("95 % intervals; {rows} held-out rows."), rows=self.report.held_out_rows), classes="dim"
+            )
+            if self.report.training:
+                yield Panel(t(N_("Measured beside predicted")), [Prose(self._receipt())])
+
+    def fill(self) -> None:
+        """Put a row for each arm into the table."""
+        table = self.query_one("#arms", DataTable)
+        table.clear(columns=True)
+        scores = sorted({name for arm in self.report.arms for name in arm.scores})
+        scores.sort(key=lambda name: name != self.report.primary)
+        table.add_columns(t(N_("arm")), *(Text(inert(name)) for name in scores), t(N_("prompt tokens")))
+        for arm in self.report.arms:
+            table.add_row(
+                t(ARMS[arm.name]), *(_rate(arm, name) for name in scores), f"{arm.prompt_tokens:.0f}"
+            )
+        table.focus()
+
+    def _difference(self) -> str:
+        lines = (
+            t(
+                N_(
+                    "\n{score}: tuned minus {arm} {value:+.0%}, interval {low:+.0%} to {high:+.0%}, p = {p:.2g}"
+                ),
+                score=d.score,
+                arm=t(ARMS[d.against]),
+                value=d.value,
+                low=d.low,
+                high=d.high,
+                p=d.p_value,
+            )
+            for d in self.report.differences
+        )
+        return "".join(lines)
+
+    def _receipt(self) -> str:
+        training = self.report.training
+        if training is None:
+            return ""
+        memory, duration = training.memory, training.duration
+        lines = [
+            t(
+                N_("memory: {measured}, predicted {predicted}"),
+                measured=gib(memory.measured_bytes),
+                predicted=gib(memory.predicted_bytes) if memory.predicted_bytes else "-",
+            ),
+            t(
+                N_("time: {measured}, predicted {low} to {high}"),
+                measured=seconds(duration.measured_seconds),
+                low=_time(duration.predicted_low),
+                high=_time(duration.predicted_high),
+            ),
+            t(
+                N_("loss: {first:.3f} to {last:.3f} in {steps} steps"),
+                first=training.first_loss,
+                last=training.last_loss,
+                steps=training.steps,
+            ),
+            t(N_("saved: {path}"), path=training.output),
+        ]
+        return "\n".join(lines)
+
+    def action_on(self) -> None:
+        """Go on."""
+        self.dismiss(True)
+
+
+def _time(length: float | None) -> str:
+    return "-" if length is None else seconds(length)
+
+
+def _rate(arm: Arm, name: str) -> str:
+    rate = arm.scores.get(name)
+    return "-" if rate is None else f"{percent(rate.value)} ({100 * rate.low:.0f}-{100 * rate.high:.0f})"
