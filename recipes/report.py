@@ -28,6 +28,16 @@ class Event(BaseModel):
     """Seconds of a clock that never jumps; for durations only."""
     type: str
 
+    def number(self, name: str) -> float | None:
+        """A further field as a number; None if it is absent or something else."""
+        value = (self.model_extra or {}).get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def text(self, name: str) -> str:
+        """A further field as text; empty if it is absent or something else."""
+        value = (self.model_extra or {}).get(name)
+        return value if isinstance(value, str) else ""
+
 
 class Rate(Part):
     """A mean over `n` rows with its 95 % interval (Wilson for yes/no scores, bootstrap by group otherwise)."""

@@ -1,0 +1,226 @@
+"""Follow a run by its events: whole lines only, from a byte offset, whoever writes them and however they end."""
+
+import json
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from advisor.run.directory import OUTPUT, REPORT, Run, alive
+from recipes.exits import Exit
+from recipes.report import Event
+
+LAST: Final = frozenset({"done", "stopped", "error"})
+"""After one of these nothing follows: the line is the outcome."""
+KNOWN: Final = LAST | {
+    *("start", "phase", "step", "heartbeat", "eval", "sample", "checkpoint", "changes_accepted"),
+    *("warn", "oom", "paused", "resumed", "stalled"),
+}
+"""Types that we can tell; a newer writer may know more, and those are skipped."""
+LINE_BYTES: Final = 2**20
+"""The writer keeps lines below 4 KiB; what is longer than this is no event, and is not kept in memory."""
+POLL_SECONDS: Final = 0.25
+CHUNK_BYTES: Final = 2**18
+
+
+def follow(run: Run, poll_s: float = POLL_SECONDS) -> Iterator[Event]:
+    """Yield the events of a run from its offset on, as they are written.
+
+    Ends after `done`, `stopped` or `error`, or when the process is dead and all that it wrote was read. Lines
+    that are torn, not JSON, or of an unknown type are skipped. Text is as it was written: clean it with `inert`
+    before it meets a terminal.
+    """
+    offset = run.offset
+    while True:
+        lives = alive(run)  # asked before reading: what was written before death is read after it
+        for event, after in events(run.events, offset):
+            offset = after
+            yield event
+            if event.type in LAST:
+                return
+        if not lives:
+            return
+        time.sleep(poll_s)
+
+
+def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """The events in the whole lines from `offset` to the end, each with the offset after its line."""
+    for line, after in _lines(path, offset):
+        event = parse(line)
+        if event is not None:
+            yield event, after
+
+
+def parse(line: bytes) -> Event | None:
+    """One line as an event, or None if it is not one that we know."""
+    try:
+        found = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+        event = Event.model_validate(found)
+    except (ValueError, RecursionError, ValidationError):
+        return None
+    return event if event.type in KNOWN else None
+
+
+def whole(path: Path) -> int:
+    """The offset after the last whole line; 0 if there is no file. A resumed writer cuts a torn line off there."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(max(0, size - LINE_BYTES))
+            tail = file.read()
+    except OSError:
+        return 0
+    return size - len(tail) + tail.rfind(b"\n") + 1
+
+
+def last_attempt(path: Path) -> int:
+    """The offset of the last `start` event: a resumed run has several, and only the last is what goes on now."""
+    before, found = 0, 0
+    for event, after in events(path):
+        if event.type == "start":
+            found = before
+        before = after
+    return found
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+def _lines(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
+    try:
+        file = path.open("rb")
+    except OSError:  # not written yet
+        return
+    with file:
+        file.seek(offset)
+        rest = b""
+        while chunk := file.read(CHUNK_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                offset += len(line) + 1
+                yield line, offset
+            if len(rest) > LINE_BYTES:  # no event is so long; forget it, keep counting
+                offset += len(rest)
+                rest = b""
+
+
+State = Literal["running", "done", "stopped", "error", "died"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, and what of it is safe.
+
+    `exit` is a code of `recipes.exits`. `saved_step` is the last checkpoint that was committed. `missing_lines`
+    counts gaps in the numbers of the events.
+    """
+
+    state: State
+    exit: int
+    step: int = 0
+    steps: int | None = None
+    saved_step: int | None = None
+    code: str = ""
+    message: str = ""
+    remedy: str = ""
+    report: Path | None = None
+    missing_lines: int = 0
+
+
+def outcome(run: Run) -> Outcome:
+    """Tell the outcome from the last line, not from the launcher; without a last line, from how the process died."""
+    seen = [event for event, _ in events(run.events, run.offset)]
+    found = _folded(seen, run)
+    if found.state != "running":
+        return found
+    if alive(run):
+        return found
+    code = run.process.returncode if run.process is not None else None
+    return replace(found, state="died", exit=_exit(code), message=found.message or last_words(run))
+
+
+def last_words(run: Run, *, limit: int = 2_000) -> str:
+    """The end of what the process printed: all that is known when it died without an event."""
+    try:
+        with (run.path / OUTPUT).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - limit))
+            return file.read().decode("utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _folded(seen: Iterable[Event], run: Run) -> Outcome:
+    found, last = Outcome("running", Exit.OK), None
+    for event in seen:
+        gap = max(0, event.seq - last - 1) if last is not None else 0
+        found, last = replace(found, missing_lines=found.missing_lines + gap), event.seq
+        found = _after(found, event, run)
+    return found
+
+
+def _after(found: Outcome, event: Event, run: Run) -> Outcome:
+    """The outcome as it looks after one more event."""
+    step = event.number("step")
+    if step is not None and event.type != "checkpoint":
+        found = replace(found, step=int(step))
+    match event.type:
+        case "start":
+            resumed = event.number("resumed_from")
+            steps = event.number("steps")
+            return replace(
+                found,
+                steps=None if steps is None else int(steps),
+                step=int(resumed or 0),
+                saved_step=None if resumed is None else int(resumed),
+            )
+        case "checkpoint":
+            return replace(found, saved_step=found.saved_step if step is None else int(step))
+        case "done":
+            path = run.path / REPORT
+            return replace(
+                found, state="done", exit=_code(event, Exit.OK), report=path if path.is_file() else None
+            )
+        case "stopped":
+            return replace(
+                found, state="stopped", exit=_code(event, Exit.INTERRUPTED), message=event.text("reason")
+            )
+        case "error":
+            return replace(
+                found,
+                state="error",
+                exit=_code(event, Exit.BUG),
+                code=event.text("code"),
+                message=event.text("msg"),
+                remedy=event.text("remedy"),
+            )
+        case _:
+            return found
+
+
+def _code(event: Event, default: Exit) -> int:
+    code = event.number("exit")
+    return default if code is None else int(code)
+
+
+def _exit(returncode: int | None) -> int:
+    """The exit code of a process that died without a last event."""
+    match returncode:
+        case None:
+            return Exit.BUG
+        case code if (
+            code == -signal.SIGKILL
+        ):  # nobody else kills like this: most often the kernel, out of memory
+            return Exit.ENVIRONMENT
+        case code if code == -signal.SIGTERM:
+            return Exit.TERMINATED
+        case code if code == -signal.SIGINT:
+            return Exit.INTERRUPTED
+        case code if code in set(Exit) and code != Exit.OK:
+            return code
+        case _:
+            return Exit.BUG
