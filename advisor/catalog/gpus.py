@@ -123,18 +123,18 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(name.casefold().replace("/", " ").replace("-", " ").split()) - _IDLE_WORDS
 
 
-def hardware(vram_gb: float | None = None, gpu_name: str | None = None) -> Hardware:
+def hardware(vram_gb: float | None = None, gpu: str | None = None) -> Hardware:
     """Describe the hardware that a person names; without a name or a size, what this computer has.
 
     Args:
         vram_gb: Size of the memory on the box in GB; wins over the catalogue's.
-        gpu_name: A name of the catalogue.
+        gpu: A name of the catalogue.
 
     Raises:
         BadValue: A size that is not above 0, or absurd.
         UnknownName, UnknownMemory: A GPU that the catalogue does not have, or without a size.
     """
-    if vram_gb is None and gpu_name is None:
+    if vram_gb is None and gpu is None:
         return detect()
     if vram_gb is not None and not 0 < vram_gb <= MAX_VRAM_GB:
         raise BadValue(
@@ -143,7 +143,7 @@ def hardware(vram_gb: float | None = None, gpu_name: str | None = None) -> Hardw
             value=vram_gb,
             most=MAX_VRAM_GB,
         )
-    card = None if gpu_name is None else gpu(gpu_name)
+    card = _named(gpu)
     usable = int(vram_gb * GIB * USABLE_SHARE) if vram_gb is not None else card and card.usable_bytes
     if not usable:
         raise UnknownMemory(
@@ -153,6 +153,10 @@ def hardware(vram_gb: float | None = None, gpu_name: str | None = None) -> Hardw
         )
     name = card.name if card else f"{vram_gb:g} GB"
     return Hardware("cuda", name, usable, card, note=_note(card))
+
+
+def _named(name: str | None) -> Gpu | None:
+    return None if name is None else gpu(name)
 
 
 def _note(card: Gpu | None) -> str:

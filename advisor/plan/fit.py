@@ -194,34 +194,33 @@ def conceded(plan: Plan, shape: ModelShape, stats: DataStats, hardware: Hardware
     """
     case = _Case(shape, stats, hardware)
     taken = _taken(plan, case)
-    needed = _without_idle(plan, taken, case)
-    small, reasons, why = plan, list[Reason](), dict[str, Reason]()
-    for concession in needed:
-        before, smaller = case.needs(small), _applied(concession, small, case)
-        if smaller is None:
-            continue
-        reason = _reason(concession, before, plan, hardware)
-        small = smaller
-        reasons.append(reason)
-        why |= dict.fromkeys(concession.keys, reason)
+    needed = _without_idle(plan, tuple(taken), case)
+    reasons = {
+        concession: _reason(concession, before, plan, hardware)
+        for concession, before in taken.items()
+        if concession in needed
+    }
+    why = {key: reason for concession, reason in reasons.items() for key in concession.keys}
+    small = _all_applied(plan, needed, case)
     final = case.needs(small)
-    return Fitted(small, final, fit(final, hardware.usable_bytes), tuple(reasons), why)
+    return Fitted(small, final, fit(final, hardware.usable_bytes), tuple(reasons.values()), why)
 
 
-def _taken(plan: Plan, case: _Case) -> tuple[Concession, ...]:
-    """The concessions, in order, after which the plan fits.
+def _taken(plan: Plan, case: _Case) -> dict[Concession, Estimate]:
+    """The concessions, in order, after which the plan fits; with each, what was needed before it.
 
     Raises:
         NothingFits: No number of them suffices.
     """
-    taken: list[Concession] = []
+    taken: dict[Concession, Estimate] = {}
     for concession in CONCESSIONS:
         if case.fits(plan):
-            return tuple(taken)
-        if (smaller := _applied(concession, plan, case)) is not None:
-            plan, taken = smaller, [*taken, concession]
+            return taken
+        before, smaller = case.needs(plan), _applied(concession, plan, case)
+        if smaller is not None:
+            plan, taken[concession] = smaller, before
     if case.fits(plan):
-        return tuple(taken)
+        return taken
     raise _nothing_fits(plan, case)
 
 
