@@ -1,46 +1,35 @@
 """What the events of a run tell, so far; the run screen shows nothing else."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any, Literal
+from typing import Literal
 
+from advisor.show.run import Progress, advance
 from recipes.report import Event
 
 State = Literal["starting", "running", "paused", "done", "stopped", "error", "died"]
-OUTCOMES: frozenset[State] = frozenset({"done", "stopped", "error", "died"})
 KEPT_EVENTS = 200
 """As much of the log as somebody scrolls back; the file has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """State, counters and curves; bytes, seconds and tokens a second. It changes by events only, never by a key."""
+    """State, progress and curve. It changes by events only, never because a key was pressed.
+
+    `points` are (step, loss in nats a token).
+    """
 
     state: State = "starting"
-    phase: str = ""
-    method: str = ""
-    step: int = 0
-    steps: int = 0
+    progress: Progress = field(default_factory=Progress)
     points: tuple[tuple[float, float], ...] = ()
-    learning_rate: float | None = None
-    tokens_per_second: float | None = None
-    peak_bytes: int | None = None
-    seconds_left: float | None = None
-    saved_step: int | None = None
-    message: str = ""
-    """Why it failed, in the words of the run."""
+    peak_bytes: float | None = None
     events: tuple[Event, ...] = ()
 
     @property
     def ended(self) -> bool:
         """Whether nothing will follow."""
-        return self.state in OUTCOMES
-
-    @property
-    def share(self) -> float:
-        """How much of the steps is done."""
-        return self.step / self.steps if self.steps else 0.0
+        return self.state in {"done", "stopped", "error", "died"}
 
 
 def tell(story: Story, events: Iterable[Event]) -> Story:
@@ -49,43 +38,22 @@ def tell(story: Story, events: Iterable[Event]) -> Story:
 
 
 def _after(story: Story, event: Event) -> Story:
-    fields: dict[str, Any] = event.model_extra or {}
-    story = replace(story, events=(*story.events, event)[-KEPT_EVENTS:])
+    story = replace(
+        story, progress=advance(story.progress, event), events=(*story.events, event)[-KEPT_EVENTS:]
+    )
     match event.type:
         case "start":
-            step = fields.get("resumed_from") or 0
-            kept = tuple(point for point in story.points if point[0] <= step)
-            return replace(
-                story,
-                state="running",
-                method=str(fields.get("method", "")),
-                step=int(step),
-                steps=int(fields.get("steps") or 0),
-                points=kept,
-            )
-        case "phase":
-            return replace(story, phase=str(fields.get("name", "")))
+            resumed = event.number("resumed_from") or 0
+            return replace(story, state="running", points=tuple(p for p in story.points if p[0] <= resumed))
         case "step":
-            return _step(story, fields)
-        case "checkpoint":
-            return replace(story, saved_step=int(fields.get("step") or 0))
+            loss = event.number("loss")
+            point = () if loss is None else ((event.number("step") or 0.0, loss),)
+            peak = event.number("vram_peak") or story.peak_bytes
+            return replace(story, points=(*story.points, *point), peak_bytes=peak)
         case "paused":
             return replace(story, state="paused")
         case "resumed":
             return replace(story, state="running")
         case "done" | "stopped" | "error" as outcome:
-            return replace(story, state=outcome, message=str(fields.get("msg") or ""))
+            return replace(story, state=outcome)
     return story
-
-
-def _step(story: Story, fields: dict[str, Any]) -> Story:
-    step, loss = int(fields.get("step") or 0), fields.get("loss")
-    return replace(
-        story,
-        step=step,
-        points=story.points if loss is None else (*story.points, (float(step), float(loss))),
-        learning_rate=fields.get("lr"),
-        tokens_per_second=fields.get("tps"),
-        peak_bytes=fields.get("vram_peak") or story.peak_bytes,
-        seconds_left=fields.get("eta"),
-    )

@@ -142,7 +142,7 @@ def _cards(text: str, detected: Hardware) -> Iterator[Hardware]:
     if not text:
         yield detected
     yield from (
-        hardware(gpu_name=name)
+        hardware(gpu=name)
         for name, row in gpus().items()
         if row.usable_bytes and text.casefold() in name.casefold()
     )

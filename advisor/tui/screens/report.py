@@ -9,6 +9,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import DataTable
 
+from advisor.show.report import ARMS, sentence
 from advisor.text import N_, inert, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.panel import Panel
@@ -16,19 +17,7 @@ from advisor.tui.widgets.prose import Prose
 from advisor.units import gib, percent, seconds
 from recipes.report import Arm, Report, Verdict
 
-ARMS = {
-    "base": N_("base model"),
-    "prompt": N_("with a prompt"),
-    "few_shot": N_("with examples"),
-    "context": N_("with the passage"),
-    "tuned": N_("tuned"),
-}
-VERDICTS: dict[Verdict, tuple[str, str]] = {
-    "helped": ("✓", N_("Training helped: the tuned model is better than the best of the others.")),
-    "hurt": ("✗", N_("Training hurt: the tuned model is worse than the best of the others.")),
-    "cannot_tell": ("?", N_("These rows cannot tell whether training helped.")),
-    "not_trained": ("-", N_("Nothing was trained: this is a measurement.")),
-}
+MARKS: dict[Verdict, str] = {"helped": "✓", "hurt": "✗", "cannot_tell": "?", "not_trained": "-"}
 
 
 class ReportScreen(Page[bool]):
@@ -46,9 +35,15 @@ class ReportScreen(Page[bool]):
 
     def body(self) -> Iterator[Widget]:
         """Yield the verdict, the table and the receipt."""
-        mark, verdict = VERDICTS[self.report.verdict]
         with VerticalScroll():
-            yield Panel(t(N_("Verdict")), [Prose((f"{mark} {t(verdict)}", "bold"), self._difference())])
+            yield Panel(
+                t(N_("Verdict")),
+                [
+                    Prose(
+                        (f"{MARKS[self.report.verdict]} {sentence(self.report)}", "bold"), self._differences()
+                    )
+                ],
+            )
             yield DataTable(id="arms", cursor_type="row", zebra_stripes=True)
             yield Prose(
                 t(N_("95 % intervals; {rows} held-out rows."), rows=self.report.held_out_rows), classes="dim"
@@ -69,22 +64,21 @@ class ReportScreen(Page[bool]):
             )
         table.focus()
 
-    def _difference(self) -> str:
+    def _differences(self) -> str:
         lines = (
             t(
-                N_(
-                    "\n{score}: tuned minus {arm} {value:+.0%}, interval {low:+.0%} to {high:+.0%}, p = {p:.2g}"
-                ),
+                N_("{score}: tuned minus {arm} {value:+.0f} points ({low:+.0f} to {high:+.0f}), p = {p:.2g}"),
                 score=d.score,
                 arm=t(ARMS[d.against]),
-                value=d.value,
-                low=d.low,
-                high=d.high,
+                value=100 * d.value,
+                low=100 * d.low,
+                high=100 * d.high,
                 p=d.p_value,
             )
             for d in self.report.differences
+            if d.score != "nll"  # not a share; the sentence tells it
         )
-        return "".join(lines)
+        return "".join(f"\n{line}" for line in lines)
 
     def _receipt(self) -> str:
         training = self.report.training

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -12,14 +12,15 @@ from textual.widgets import RichLog
 
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
-from advisor.run.follow import events, last_words
+from advisor.run.follow import events, outcome
+from advisor.show.run import PHASES, ending, line, news
 from advisor.text import N_, inert, t
 from advisor.tui.screens.page import Page
 from advisor.tui.story import State, Story, tell
 from advisor.tui.widgets.loss_plot import LossPlot
 from advisor.tui.widgets.memory_bar import bar
-from advisor.tui.widgets.prose import Prose
-from advisor.units import gib, percent, seconds
+from advisor.tui.widgets.prose import Prose, Styled
+from advisor.units import gib
 from recipes.report import Event
 
 POLLS_PER_SECOND = 4
@@ -35,15 +36,6 @@ STATES: dict[State, tuple[str, str]] = {
     "error": ("✗", N_("failed")),
     "died": ("✗", N_("died")),
 }
-PHASES = {
-    "import": N_("loading the libraries"),
-    "load": N_("loading the model"),
-    "tokenize": N_("reading the rows"),
-    "train": N_("training"),
-    "evaluate": N_("evaluating"),
-    "save": N_("saving"),
-}
-
 Left = Literal["ended", "detached"]
 
 
@@ -88,12 +80,12 @@ class RunScreen(Page[Left]):
     def poll(self) -> None:
         """Read what was written since, and show it; a process that died without a last word is said to be dead."""
         lives = alive(self.followed)  # asked before reading: what was written before death is read after it
-        new = []
-        for event, self.read_to in events(self.followed.events, self.read_to):
-            new.append(event)
+        found = tuple(events(self.followed.events, self.read_to))
+        new = [event for event, _ in found]
+        self.read_to = found[-1][1] if found else self.read_to
         self.story = tell(self.story, new)
         if not lives and not self.story.ended:
-            self.story = replace(self.story, state="died", message=last_words(self.followed))
+            self.story = replace(self.story, state="died")
         if new or self.story.ended:
             self._show(new)
             self.refresh_bindings()
@@ -106,16 +98,31 @@ class RunScreen(Page[Left]):
     def _show(self, new: Sequence[Event]) -> None:
         story = self.story
         mark, word = STATES[story.state]
-        self.query_one("#state", Prose).say((f"{mark} {t(word)}", "bold"), "  ", _facts(story))
-        self.query_one("#progress", Prose).say(
-            f"[{bar(story.share, BAR)}] {percent(story.share)}", _left(story)
-        )
-        self.query_one("#peak", Prose).say(story.message or self._peak())
+        share = 1.0 if story.state == "done" else story.progress.share
+        self.query_one("#state", Prose).say((f"{mark} {t(word)}", "bold"), "  ", line(story.progress))
+        self.query_one("#progress", Prose).say(f"[{bar(share, BAR)}]")
+        self.query_one("#peak", Prose).say(*self._endings(), self._peak())
         self.query_one("#plot", LossPlot).show(story.points)
         log = self.query_one("#log", RichLog)
         for event in new:
-            if line := sentence(event):
-                log.write(Text(inert(line)))
+            if said := sentence(event):
+                log.write(Text(inert(said)))
+
+    def _endings(self) -> list[Styled]:
+        """What to know and do when it did not come to its end."""
+        if not self.story.ended:
+            return []
+        end = outcome(self.followed)
+        lines = ending(
+            end.state,
+            where=str(self.followed.path),
+            step=end.step,
+            saved_step=end.saved_step,
+            code=end.code,
+            message=end.message,
+            remedy=end.remedy,
+        )
+        return [(f"{said}\n", "$text-warning") for said in lines]
 
     def _peak(self) -> str:
         measured, predicted = self.story.peak_bytes, self.predicted_bytes
@@ -155,45 +162,26 @@ class RunScreen(Page[Left]):
         self.dismiss("ended")
 
 
-def _facts(story: Story) -> str:
-    """One line of numbers: only those that are known."""
-    parts = [story.method]
-    if story.phase and not story.ended:
-        parts.append(t(PHASES.get(story.phase, story.phase)))
-    if story.steps:
-        parts.append(t(N_("step {step}/{steps}"), step=story.step, steps=story.steps))
-    if story.points:
-        parts.append(t(N_("loss {loss:.3f}"), loss=story.points[-1][1]))
-    if story.learning_rate is not None:
-        parts.append(t(N_("rate {rate:.1e}"), rate=story.learning_rate))
-    if story.tokens_per_second:
-        parts.append(t(N_("{speed:.0f} tokens/s"), speed=story.tokens_per_second))
-    return "  ".join(filter(None, parts))
-
-
-def _left(story: Story) -> str:
-    if story.seconds_left is None or story.ended:
-        return ""
-    return "  " + t(N_("about {time} left"), time=seconds(story.seconds_left))
-
-
 def sentence(event: Event) -> str:
-    """What an event says, as a line of the log; "" for what is only a sign of life."""
-    fields: dict[str, Any] = event.model_extra or {}
+    """What an event says, as a line of the log; "" for what the progress says already."""
     match event.type:
-        case "heartbeat":
-            return ""
         case "phase":
-            return t(PHASES.get(str(fields.get("name")), str(fields.get("name"))))
+            return t(PHASES.get(event.text("name"), event.text("name")))
         case "step":
-            return t(N_("step {step}"), step=fields.get("step")) + "  " + _brief(fields.get("loss"))
+            return t(
+                N_("step {step}  loss {loss}"),
+                step=_brief(event.number("step")),
+                loss=_brief(event.number("loss")),
+            )
         case "checkpoint":
-            return t(N_("safe up to step {step}"), step=fields.get("step"))
-        case "warn" | "error":
-            return f"{t(STATES['error'][1]) if event.type == 'error' else '!'} {fields.get('msg', '')}"
-    shown = (f"{name}={_brief(value)}" for name, value in fields.items() if value is not None)
-    return f"{event.type} {' '.join(shown)}"
+            return t(N_("safe up to step {step}"), step=_brief(event.number("step")))
+        case "eval" | "sample" | "start" | "done":
+            fields = (event.model_extra or {}).items()
+            return f"{event.type} " + " ".join(
+                f"{name}={value}" for name, value in fields if value is not None
+            )
+    return news(event) or ""
 
 
-def _brief(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _brief(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"

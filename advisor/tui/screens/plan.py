@@ -1,0 +1,91 @@
+"""The plan: each value with its reason, what was conceded so that it fits, and what it will need."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import BaseModel
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+
+from advisor.plan.proposal import Proposal, Reason
+from advisor.text import N_, t
+from advisor.tui.screens.page import Page
+from advisor.tui.widgets.memory_bar import MemoryBars, Need
+from advisor.tui.widgets.panel import Panel
+from advisor.tui.widgets.prose import Prose
+from advisor.units import gib, seconds
+
+
+class PlanScreen(Page[bool]):
+    """Show a proposal; True writes it down as a recipe."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Write the recipe"), id="on")]
+
+    def __init__(self, proposal: Proposal, *, usable_bytes: int) -> None:
+        super().__init__()
+        self.proposal, self.usable_bytes = proposal, usable_bytes
+
+    def title_text(self) -> str:
+        """Name the step and the model."""
+        return t(N_("Plan for {model}"), model=self.proposal.plan.model.id)
+
+    def body(self) -> Iterator[Widget]:
+        """Yield what it needs at the left, its values with their reasons at the right (below, where it is narrow)."""
+        proposal = self.proposal
+        with VerticalScroll(id="columns"):
+            yield Panel(t(N_("What it needs")), self._needs(), id="needs")
+            if proposal.concessions:
+                yield Panel(
+                    t(N_("Conceded so that it fits")),
+                    [Prose("- ", _said(r), hang=2) for r in proposal.concessions],
+                )
+            yield Panel(t(N_("Each value and its reason")), self._values())
+
+    def on_mount(self) -> None:
+        """Let the arrow keys scroll."""
+        self.query_one("#columns").focus()
+
+    def fill(self) -> None:
+        """Draw the bar."""
+        need = Need(self.proposal.plan.adaptation.kind, self.proposal.fit, self.proposal.estimate.allocated)
+        self.query_one("#bar", MemoryBars).show((need,), self.usable_bytes)
+
+    def _needs(self) -> Iterator[Widget]:
+        estimate, length = self.proposal.estimate, self.proposal.seconds
+        yield MemoryBars(id="bar")
+        yield Prose(t(N_("peak at: {moment}"), moment=estimate.winner.name))
+        terms = sorted(estimate.winner.terms, key=lambda term: -term.bytes)
+        for term in terms:
+            if term.bytes:
+                yield Prose(
+                    f"  {gib(term.bytes):>10}  ",
+                    t(term.name),
+                    (f"  {term.arithmetic}", "$text-muted"),
+                    hang=14,
+                )
+        if length:
+            yield Prose(
+                t(N_("training time: {low} to {high}"), low=seconds(length.low), high=seconds(length.high))
+            )
+
+    def _values(self) -> Iterator[Widget]:
+        for key, reason in self.proposal.why.items():
+            yield Prose((f"{key} = {_value(self.proposal.plan, key)}", "bold"), "  ", _said(reason), hang=2)
+
+    def action_on(self) -> None:
+        """Write it down."""
+        self.dismiss(True)
+
+
+def _said(reason: Reason) -> str:
+    source = f" [{reason.source}]" if reason.source else ""
+    return t(reason.text, **reason.values) + source
+
+
+def _value(part: BaseModel, key: str) -> object:
+    """The value of a dotted key."""
+    found: object = part
+    for name in key.split("."):
+        found = getattr(found, name, "")
+    return found
