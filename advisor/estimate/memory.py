@@ -240,6 +240,18 @@ MOMENTS: Final[Mapping[str, tuple[AddsBytes, ...]]] = MappingProxyType(
 """Every moment that could be the peak, and what is alive then."""
 
 
+LOWERED_BY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "loss": N_("fewer tokens at once, or recomputing activations; a 4-bit base makes the rest smaller"),
+        "recompute": N_("fewer tokens at once or shorter rows, or recomputing activations"),
+        "bwd_end": N_("moving fewer weights: adapters or the last layers, or fewer tokens at once"),
+        "step": N_("moving fewer weights: adapters or the last layers"),
+        "load": N_("a smaller model"),
+    }
+)
+"""What would make the peak smaller if that moment is the peak."""
+
+
 def estimate(setup: Setup) -> Estimate:
     """Itemise the peak memory of one training process.
 

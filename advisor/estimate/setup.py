@@ -163,5 +163,5 @@ def _refuse(shape: ModelShape, why: str) -> None:
         why,
         remedy=N_("give a local directory with its config.json, or choose a model from `advisor models`"),
         model=shape.name,
-        block=shape.notes or shape.block,
+        block=(shape.notes if shape.checked is None else shape.attention) or shape.block,
     )

@@ -81,10 +81,10 @@ def epochs(stats: DataStats, batch_rows: int) -> Choice[float]:
     if steps * value > STEPS_AIM[1]:
         value = band.least
     text = N_("{rows} rows: {least} to {most} passes are usual; aims at 100 to 2,000 optimizer steps")
-    return Choice(
-        float(value),
-        Reason(text, {"rows": stats.rows, "least": band.least, "most": band.most}, "wshobson-agents"),
-    )
+    if band.least == band.most:
+        text = N_("{rows} rows: {most} passes are usual")
+    values: dict[str, str | int | float] = {"rows": stats.rows, "least": band.least, "most": band.most}
+    return Choice(float(value), Reason(text, values, "wshobson-agents"))
 
 
 def batch_rows(stats: DataStats) -> Choice[int]:

@@ -1,0 +1,174 @@
+"""`advisor estimate`: the memory and time of a recipe, or of a model with each method, by part."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from advisor.catalog.gpus import Hardware, hardware
+from advisor.catalog.models import ModelShape, model
+from advisor.cli import voice
+from advisor.estimate.memory import LOWERED_BY, estimate, fit
+from advisor.estimate.profiles import NATIVE, NATIVE_CPU, profile
+from advisor.estimate.setup import Setup, setup
+from advisor.estimate.shapes import parameters
+from advisor.estimate.terms import Interval, Moment
+from advisor.estimate.time import training_seconds
+from advisor.plan.fits import METHODS, configuration
+from advisor.show import estimate as show
+from advisor.text import N_, inert, t
+from advisor.units import count
+from recipes.exits import Exit
+from recipes.plan import Full, LastLayers, Plan
+from recipes.read import read
+
+MILLION: Final = 1e6
+"""Time is told for a million tokens where nobody knows the data."""
+
+
+@click.command(
+    help=t(N_("Show, term by term, the memory and time that RECIPE, or a model with each method, needs."))
+)
+@click.argument("recipe", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", "model_name", help=t(N_("A model of the catalogue, or a directory.")))
+@click.option(
+    "--method", type=click.Choice(["all", *METHODS]), default="all", help=t(N_("What moves (with --model)."))
+)
+@click.option(
+    "--seq", type=click.IntRange(1), default=2048, show_default=True, help=t(N_("Tokens of one row."))
+)
+@click.option(
+    "--micro-batch", type=click.IntRange(1), default=1, show_default=True, help=t(N_("Rows at once."))
+)
+@click.option(
+    "--checkpointing/--no-checkpointing",
+    default=True,
+    show_default=True,
+    help=t(N_("Recompute activations (with --model).")),
+)
+@click.option("--vram", type=float, help=t(N_("Memory of the card in GB.")))
+@click.option("--gpu", help=t(N_("A card of the catalogue.")))
+@click.option("--require-fit", is_flag=True, help=t(N_("End with exit code 4 if nothing shown fits.")))
+@click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
+@click.pass_context
+def command(
+    ctx: click.Context,
+    recipe: Path | None,
+    model_name: str | None,
+    method: str,
+    seq: int,
+    micro_batch: int,
+    checkpointing: bool,
+    vram: float | None,
+    gpu: str | None,
+    require_fit: bool,
+    as_json: bool,
+) -> None:
+    """Show, term by term, the memory and time that RECIPE, or a model with each method, needs."""
+    if (recipe is None) == (model_name is None):
+        raise click.UsageError(t(N_("give either a recipe or --model")), ctx)
+    machine = hardware(vram, gpu)
+    if machine.note:
+        voice.note(machine.note, gpu=machine.name)
+    if recipe is not None:
+        setups = [_of_recipe(recipe, machine)]
+    else:
+        shape = model(model_name or "")
+        used = profile(NATIVE_CPU if machine.kind == "cpu" else NATIVE)
+        names = METHODS if method == "all" else (method,)
+        setups = [
+            (
+                name,
+                configuration(
+                    shape,
+                    name,
+                    seq_tokens=seq,
+                    micro_batch=micro_batch,
+                    used=used,
+                    checkpointing=checkpointing,
+                ),
+            )
+            for name in names
+        ]
+    lines = [_line(name, found, machine) for name, found in setups]
+    if as_json:
+        voice.envelope(
+            "estimate", [_data(line, found, machine) for line, (_, found) in zip(lines, setups, strict=True)]
+        )
+    else:
+        click.echo(show.text(_title(setups[0][1]), lines, machine))
+    if require_fit and all(line.fit != "fits" for line in lines):
+        ctx.exit(Exit.ENVIRONMENT)
+
+
+def _of_recipe(path: Path, machine: Hardware) -> tuple[str, Setup]:
+    plan = read(path.read_text(encoding="utf-8"), where=str(path))
+    shape = _model_of(plan, path.parent)
+    return _method(plan), setup(plan, shape, None, device=machine.kind)
+
+
+def _model_of(plan: Plan, beside: Path) -> ModelShape:
+    """The recipe's model: a directory beside it or from here, else a name of the catalogue."""
+    here = beside / plan.model.id
+    return model(str(here)) if here.is_dir() else model(plan.model.id)
+
+
+def _method(plan: Plan) -> str:
+    if isinstance(plan.adaptation, Full | LastLayers):
+        return plan.adaptation.kind
+    return "qlora" if plan.adaptation.base == "nf4" else "lora"
+
+
+def _line(name: str, found: Setup, machine: Hardware) -> show.Line:
+    estimated = estimate(found)
+    seconds = training_seconds(found, MILLION, machine)
+    return show.Line(name, estimated, fit(estimated, machine.usable_bytes), seconds)
+
+
+def _title(found: Setup) -> str:
+    return t(
+        N_("{model}: {size} parameters, {dtype}, {tokens} tokens at once, {again}"),
+        model=inert(found.shape.name),
+        size=count(parameters(found.shape)),
+        dtype=found.dtype,
+        tokens=f"{found.micro_batch_tokens:,}",
+        again=t(N_("activations recomputed")) if found.checkpointing else t(N_("activations kept")),
+    )
+
+
+def _data(line: show.Line, found: Setup, machine: Hardware) -> dict[str, object]:
+    estimated = line.estimate
+    return {
+        "status": "ok",
+        "model": found.shape.name,
+        "method": line.method,
+        "parameters": parameters(found.shape),
+        "trained_parameters": found.trained,
+        "peak_allocated_bytes": estimated.allocated,
+        "peak_reserved_bytes": _interval(estimated.reserved),
+        "peak_process_bytes": _interval(estimated.process),
+        "tolerance": estimated.tolerance,
+        "winner": estimated.winner.name,
+        "lowered_by": LOWERED_BY[estimated.winner.name],
+        "candidates": dict(estimated.candidates),
+        "moments": [_moment(moment) for moment in estimated.moments],
+        "profile": estimated.profile,
+        "usable_bytes": machine.usable_bytes,
+        "hardware": machine.name,
+        "verdict": line.fit,
+        "fits": line.fit == "fits",
+        "seconds_per_million_tokens": line.seconds and {"low": line.seconds.low, "high": line.seconds.high},
+        "warnings": list(estimated.warnings),
+    }
+
+
+def _moment(moment: Moment) -> dict[str, object]:
+    terms = [
+        {"name": term.name, "bytes": term.bytes, "arithmetic": term.arithmetic, "source": term.source}
+        for term in moment.terms
+    ]
+    return {"name": moment.name, "bytes": moment.bytes, "terms": terms}
+
+
+def _interval(found: Interval) -> dict[str, int]:
+    return {"low": round(found.low), "high": round(found.high)}
