@@ -1,9 +1,27 @@
 """What the advice consists of: plain frozen values, in the shape of `advisor recommend --json`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 Band = Literal["high", "medium", "low"]
+
+
+class Filled(str):
+    """A sentence with its places filled: reads as English, and keeps what a translation needs."""
+
+    template: str
+    values: Mapping[str, str | float]
+
+    def __new__(cls, template: str, **values: str | float) -> Self:
+        """Fill the `{name}` places of the message id `template`."""
+        self = super().__new__(cls, template.format(**values))
+        self.template, self.values = template, values
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], Mapping[str, str | float]]:
+        """What a copy is made from."""
+        return (self.template,), self.values
 
 
 @dataclass(frozen=True, slots=True)

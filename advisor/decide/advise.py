@@ -1,0 +1,120 @@
+"""From answers to advice: walk, strike out, plan, weigh the doubt, say what would change it."""
+
+from typing import Final
+
+from advisor.decide import predicates as p
+from advisor.decide import stages
+from advisor.decide.advice import Advice, Alternative, Excluded, Flip, Step
+from advisor.decide.answers import FACTS, Answers
+from advisor.decide.asking import ask_next
+from advisor.decide.cautions import Verdict, cautions
+from advisor.decide.confidence import confidence, unknown_decisive
+from advisor.decide.constraints import excluded, standing, struck
+from advisor.decide.evidence import scores
+from advisor.decide.flips import experiment, flips
+from advisor.decide.leaves import LEAVES
+from advisor.decide.walk import Taken, Walk, walk
+from advisor.decide.worlds import worlds
+from recipes.words import N_
+
+ALTERNATIVES: Final = 4
+NO_TEST: Final = N_(
+    "Run the plan's baseline on 20 fresh items; if it reaches the target, nothing more is needed."
+)
+
+_FACT_OF_NODE: Final = {
+    "Q1": "lacks_knowledge",
+    "Q2": "knowledge_change",
+    "Q3": "corpus",
+    "Q4": "lacks_style_format",
+    "Q5": "prompt_success",
+}
+"""Which fact an assumed step of the tree stands for: it heads the list of questions."""
+
+
+def advise(answers: Answers) -> Advice:
+    """Say what to do, why, how sure that is and what would change it. Pure: equal answers give equal advice."""
+    way = walk(answers)
+    leaf = standing(way.end, answers)
+    score = scores(answers)
+    flipped = flips(answers, leaf)
+    planned = stages.plan(answers, leaf, _why(way, leaf))
+    inside = frozenset(stage.leaf for stage in planned)
+    out = tuple(one for one in excluded(answers) if one.leaf not in inside)
+    return Advice(
+        classic_leaf=_classic(answers),
+        primary=leaf,
+        plan=planned,
+        alternatives=_alternatives(score, inside, out),
+        excluded=out,
+        confidence=confidence(answers, way, leaf, worlds(answers), score),
+        flips=flipped,
+        ask_next=ask_next(answers, leaf, _assumed_facts(answers, way)),
+        warnings=cautions(Verdict(answers, way, leaf, inside)),
+        path=_path(way, leaf, answers),
+        cheapest_test=_cheapest(flipped),
+        stop_rule=stages.stop_rule(leaf),
+        open=p.nothing_diagnosed(answers) and not p.prompt_is_enough(answers),
+    )
+
+
+def _classic(answers: Answers) -> str | None:
+    way = walk(answers, "classic")
+    return way.end if way.finished else None
+
+
+def _why(way: Walk, leaf: str) -> str:
+    """The reason of the last step that decided something."""
+    if way.end != leaf:
+        return LEAVES[leaf].means
+    graded = [step.edge.why for step in way.taken if step.edge.grade]
+    return graded[-1] if graded else way.taken[-1].edge.why
+
+
+def _alternatives(
+    score: dict[str, float], inside: frozenset[str], out: tuple[Excluded, ...]
+) -> tuple[Alternative, ...]:
+    struck_out = {one.leaf for one in out}
+    open_to_us = [leaf for leaf in score if leaf not in inside and leaf not in struck_out and score[leaf] > 0]
+    best = sorted(open_to_us, key=lambda leaf: -score[leaf])[:ALTERNATIVES]
+    return tuple(Alternative(leaf, round(score[leaf], 2), LEAVES[leaf].means) for leaf in best)
+
+
+def _assumed_facts(answers: Answers, way: Walk) -> tuple[str, ...]:
+    """The facts to ask first: those of assumed steps of the tree, then the unknown decisive ones."""
+    assumed = [_FACT_OF_NODE[s.edge.start] for s in way.taken if s.assumed and s.edge.start in _FACT_OF_NODE]
+    wanted = dict.fromkeys((*assumed, *unknown_decisive(answers)))
+    return tuple(fact for fact in wanted if answers.get(fact) is None)
+
+
+def _path(way: Walk, leaf: str, answers: Answers) -> tuple[Step, ...]:
+    steps = tuple(_step(taken) for taken in way.taken)
+    if way.end == leaf:
+        return steps
+    why = struck(way.end, answers)
+    said = why[0] if why else LEAVES[leaf].means
+    return (
+        *steps,
+        Step("H-1", way.end, "struck out", leaf, "extension", None, False, said, "hard constraint"),
+    )
+
+
+def _step(taken: Taken) -> Step:
+    edge = taken.edge
+    return Step(
+        edge.id,
+        edge.start,
+        edge.answer,
+        edge.end,
+        edge.origin,
+        edge.grade,
+        taken.assumed,
+        edge.why,
+        edge.source,
+    )
+
+
+def _cheapest(flipped: tuple[Flip, ...]) -> str:
+    if not flipped:
+        return NO_TEST
+    return experiment(min(flipped, key=lambda flip: FACTS[flip.fact].minutes).fact)

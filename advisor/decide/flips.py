@@ -1,0 +1,170 @@
+"""What would flip the advice: for each fact the smallest change that leads to another leaf, as an experiment."""
+
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from advisor.decide.advice import Filled, Flip
+from advisor.decide.answers import FACTS, Answers, Fact, Value, said
+from advisor.decide.leaves import family
+from advisor.decide.worlds import primary, read
+from recipes.words import N_
+
+SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0)
+COUNTS: Final = (
+    0,
+    10,
+    20,
+    50,
+    100,
+    200,
+    300,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    20_000,
+    50_000,
+    200_000,
+    10**6,
+    10**8,
+    10**9,
+)
+NUMBERS: Final = (0.0, 4.0, 8.0, 16.0, 24.0, 48.0, 80.0, 160.0, 640.0, 2_000.0)
+"""Where to look for a threshold; bisection then finds it between two of these."""
+EXACT: Final = 0.01
+"""How finely a share or a number is bisected; counts are bisected to one."""
+SHOWN: Final = 8
+
+EXPERIMENTS: Final = MappingProxyType(
+    {
+        "prompt_success": N_(
+            "Write the best prompt you can, with three to eight examples, and count right answers on 20 to 50 real "
+            "items."
+        ),
+        "prompt_can_fix": N_(
+            "Spend an hour on the prompt, with three to eight examples, and test it on 20 real items."
+        ),
+        "lacks_knowledge": N_(
+            "Paste the right passage by hand into 20 failed items. If 70 % or more succeed it is knowledge; if 30 % "
+            "or fewer, it is behaviour or skill."
+        ),
+        "oracle_context_success": N_("Paste the right passage by hand into 20 failed items and count."),
+        "lacks_style_format": N_("Read 20 failed items: is the content right and only the form wrong?"),
+        "lacks_skill": N_("Read 20 failed items with the right facts in the prompt: is the reasoning wrong?"),
+        "fewshot_gain": N_("Compare the same 20 items with no example and with five examples in the prompt."),
+        "pass_at_k": N_("Sample 16 answers for each of 20 items and count the items with any right one."),
+        "retrieval_recall": N_(
+            "For 30 questions, look whether the right passage is among the first five retrieved."
+        ),
+        "label_quality": N_("Let an expert check 50 examples drawn at random."),
+        "label_agreement": N_("Let two experts label the same 50 items and compare."),
+        "eval_set_size": N_("Collect 50 real items and write down for each what counts as right."),
+        "n_labelled": N_("Count the examples, then see what another 50 would take."),
+        "corpus_tokens": N_("Count the text: pages times 400, or megabytes times 250,000."),
+    }
+)
+"""How to learn a fact, for those that take more than a question."""
+
+
+def flips(a: Answers, leaf: str, limit: int = SHOWN) -> tuple[Flip, ...]:
+    """The smallest change of each fact that changes the primary leaf: another family first, then the cheapest."""
+    found = [(name, *change) for name in read(a) if (change := _smallest(a, FACTS[name], leaf))]
+    found.sort(key=lambda row: (family(row[2]) == family(leaf), FACTS[row[0]].minutes))
+    return tuple(Flip(name, change, other, experiment(name)) for name, change, other in found[:limit])
+
+
+def experiment(fact: str) -> str:
+    """How to learn `fact`."""
+    known = EXPERIMENTS.get(fact)
+    return known or Filled(N_("Find out: {means}."), means=FACTS[fact].means)
+
+
+def _smallest(a: Answers, fact: Fact, leaf: str) -> tuple[str, str] | None:
+    match fact.kind:
+        case "yes_no":
+            return _first(a, fact.name, (True, False), leaf)
+        case "choice":
+            return _first(a, fact.name, _likely_first(fact), leaf)
+        case "share":
+            return _threshold(a, fact.name, SHARES, leaf)
+        case "count":
+            return _threshold(a, fact.name, COUNTS, leaf)
+        case "number":
+            return _threshold(a, fact.name, NUMBERS, leaf)
+        case "text" | "date":
+            return None
+
+
+def _likely_first(fact: Fact) -> Sequence[Value]:
+    weight = dict(fact.prior)
+    return sorted(fact.choices, key=lambda value: -weight.get(value, 0.0))
+
+
+def _first(a: Answers, fact: str, values: Sequence[Value], leaf: str) -> tuple[str, str] | None:
+    now = a.get(fact)
+    others = ((value, primary(a.but(**{fact: value}))) for value in values if value != now)
+    return next(((said(value), other) for value, other in others if other != leaf), None)
+
+
+def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str) -> tuple[str, str] | None:
+    """The nearest threshold above or below the value; for an unknown value, the one that most of the grid crosses."""
+    now = a.get(fact)
+    centre = float(now) if isinstance(now, int | float) else None
+    above = [x for x in grid if centre is None or x > centre]
+    below = [x for x in reversed(grid) if centre is None or x < centre]
+    up = _cross(a, fact, above, centre, leaf)
+    down = _cross(a, fact, below, centre, leaf)
+    both = [side for side in (up and (">=", *up), down and ("<=", *down)) if side]
+    if not both:
+        return None
+    sign, value, other = min(both, key=lambda side: abs(side[1] - (centre or 0.0)))
+    return f"{sign} {_number(value)}", other
+
+
+def _cross(
+    a: Answers, fact: str, grid: Sequence[float], start: float | None, leaf: str
+) -> tuple[float, str] | None:
+    """Walk along the grid to the first value with another leaf, then bisect back to where it begins."""
+    whole = FACTS[fact].kind == "count"
+    same = start
+    for value in grid:
+        other = _at(a, fact, value, whole)
+        if other == leaf:
+            same = value
+        elif same is None:  # the far end differs already: no value of the same leaf to bisect from
+            continue
+        else:
+            return _bisect(a, fact, same, value, leaf, whole)
+    return None
+
+
+def _bisect(a: Answers, fact: str, same: float, differs: float, leaf: str, whole: bool) -> tuple[float, str]:
+    while abs(differs - same) > (1 if whole else EXACT):
+        middle = (same + differs) // 2 if whole else (same + differs) / 2
+        if _at(a, fact, middle, whole) == leaf:
+            same = middle
+        else:
+            differs = middle
+    differs = differs if whole else _rounded(same, differs)
+    return differs, _at(a, fact, differs, whole)
+
+
+def _rounded(same: float, differs: float) -> float:
+    """`differs` to two digits, away from `same`, so that the shown number still flips."""
+    digits = round(differs, 2)
+    inside = (digits - differs) * (differs - same) < 0
+    return differs if inside else digits
+
+
+def _at(a: Answers, fact: str, value: float, whole: bool) -> str:
+    return primary(a.but(**{fact: int(value) if whole else value}))
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value < 1000 else f"{value:.0f}"
+
+
+def facts_that_flip(found: Sequence[Flip]) -> Iterator[str]:
+    """The names of the facts, in order."""
+    return (flip.fact for flip in found)

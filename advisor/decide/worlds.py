@@ -1,0 +1,122 @@
+"""What the unknown facts could be: possible worlds, likeliest first, without those that differ in nothing that is read."""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Final, cast
+
+from advisor.decide import walk
+from advisor.decide.answers import FACTS, Answers, Prior, Value
+from advisor.decide.constraints import standing
+
+WORLDS: Final = 64
+"""Worlds that are looked into. Likeliest first; what is left over counts as the half-known world that it is in."""
+SPREAD: Final = 1.28
+"""Standard deviations of the two outer points that stand for a measured share: 80 % of the mass lies between."""
+MEASURED: Final = ("prompt_success",)
+
+
+class _Curious:
+    """Answers that note which facts were looked at and are not known.
+
+    Only known facts are attributes, so Python calls `__getattr__` for exactly the others.
+    """
+
+    def __init__(self, known: Mapping[str, Value]) -> None:
+        self.__dict__.update(known)
+        self.__dict__["_asked"] = []
+
+    def __getattr__(self, fact: str) -> None:
+        self.__dict__["_asked"].append(fact)
+
+
+class _Witness:
+    """Answers that note every fact that was looked at, known or not."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.__dict__["_answers"], self.__dict__["_read"] = answers, {}
+
+    def __getattr__(self, fact: str) -> Value | None:
+        self.__dict__["_read"][fact] = None
+        return cast(Value | None, getattr(self.__dict__["_answers"], fact))
+
+
+def primary(answers: Answers) -> str:
+    """The leaf that the answers lead to, after the hard constraints."""
+    return standing(walk.leaf(answers), answers)
+
+
+def read(answers: Answers) -> tuple[str, ...]:
+    """The facts that the way to the leaf looks at, in that order: no other fact can change it."""
+    witness = _Witness(answers)
+    primary(cast(Answers, witness))
+    return tuple(witness.__dict__["_read"])
+
+
+def _look(known: Mapping[str, Value]) -> tuple[str, Sequence[str]]:
+    curious = _Curious(known)
+    return primary(cast(Answers, curious)), cast(Sequence[str], curious.__dict__["_asked"])
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Some unknown facts decided: their values in the order of asking, the leaf, and the probability."""
+
+    decided: tuple[tuple[str, Value], ...]
+    leaf: str
+    mass: float
+
+
+def worlds(answers: Answers, limit: int = WORLDS) -> list[World]:
+    """Split the unknown into worlds, always the likeliest one first, until nothing is asked or `limit` is reached.
+
+    A measured share is split as well, within the interval that its number of test items leaves.
+    """
+    known = answers.known()
+    priors = {name: fact.prior for name, fact in FACTS.items() if fact.prior and name not in known}
+    priors |= _measured(known)
+    base = {name: value for name, value in known.items() if name not in priors}
+    done: list[World] = []
+    heap: list[tuple[float, int, tuple[tuple[str, Value], ...]]] = [(-1.0, 0, ())]
+    count = 0
+    while heap:
+        mass, _, decided = heapq.heappop(heap)
+        leaf, asked = _look({**base, **dict(decided)})
+        fact = next((name for name in asked if name in priors), None)
+        if fact is None or count >= limit:
+            done.append(World(decided, leaf, -mass))
+            continue
+        for value, weight in priors[fact]:
+            count += 1
+            heapq.heappush(heap, (mass * weight, count, (*decided, (fact, value))))
+    return done
+
+
+def _measured(known: Mapping[str, Value]) -> dict[str, Prior]:
+    items = known.get("eval_set_size")
+    if not isinstance(items, int) or not items:
+        return {}
+    return {fact: _points(cast(float, known[fact]), items) for fact in MEASURED if fact in known}
+
+
+def _points(share: float, items: int) -> Prior:
+    """Three points for a share measured on so many items; Agresti-Coull, so that 0 and 1 have a width too."""
+    middle = (share * items + 2) / (items + 4)
+    width = SPREAD * sqrt(middle * (1 - middle) / (items + 4))
+    low, high = max(0.0, middle - width), min(1.0, middle + width)
+    return ((share, 0.6), (min(low, share), 0.2), (max(high, share), 0.2))
+
+
+def matters(answers: Answers) -> frozenset[str]:
+    """The unknown facts whose answer, alone or after others, can still change the leaf."""
+    outcomes: dict[tuple[object, ...], dict[Value, set[str]]] = {}
+    for world in worlds(answers):
+        for place, (fact, value) in enumerate(world.decided):
+            branch = outcomes.setdefault((*world.decided[:place], fact), {})
+            branch.setdefault(value, set()).add(world.leaf)
+    return frozenset(
+        str(branch[-1])
+        for branch, leaves in outcomes.items()
+        if len({frozenset(found) for found in leaves.values()}) > 1
+    )
