@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from advisor.learn.lantern.files import evaluation, lay_out, model
+from advisor.data.store import write as write_rows
+from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, model
 from advisor.learn.lantern.tasks import fact_row, fresh_facts, halves, task
 from advisor.learn.lantern.world import questions
-from recipes.plan import Adaptation, Full, Layout, Lora, Plan, Probe, Schedule
+from recipes.plan import Adaptation, Data, Full, Layout, Lora, Plan, Probe, Schedule
 from recipes.report import Arm, Report
 from recipes.rows import Row
 from recipes.write import write
@@ -121,6 +122,18 @@ def rows_of(name: str) -> tuple[Sequence[Row], Sequence[Row]]:
     return found.train, found.held_out
 
 
+def lay_out(name: str, directory: Path) -> Data:
+    """Write the rows of a task into `directory` and return how a recipe there names them."""
+    train, held_out = rows_of(name)
+    return Data(
+        train=TRAIN,
+        train_sha256=write_rows(directory / TRAIN, train),
+        held_out=HELD_OUT,
+        held_out_sha256=write_rows(directory / HELD_OUT, held_out),
+        length_tokens=LENGTH_TOKENS,
+    )
+
+
 def _task(name: str) -> str:
     return name.split(maxsplit=1)[0]
 
@@ -131,7 +144,7 @@ def measure(name: str) -> Iterator[Line]:
         directory, start = Path(folder), time.perf_counter()
         probe = Probe(
             model=model(),
-            data=lay_out(*rows_of(name), directory),
+            data=lay_out(name, directory),
             evaluation=evaluation(task(name), ROWS),
             layout=_layout(),
         )
@@ -148,7 +161,7 @@ def train(case: Trained) -> Iterator[Line]:
             name="lantern-table",
             model=model(),
             adaptation=case.adaptation,
-            data=lay_out(*rows_of(case.name), directory),
+            data=lay_out(case.name, directory),
             schedule=_schedule(case),
             evaluation=evaluation(task(_task(case.name)), ROWS).model_copy(
                 update={"shots": 0, "prompt": None}
