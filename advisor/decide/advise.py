@@ -4,8 +4,8 @@ from typing import Final
 
 from advisor.decide import predicates as p
 from advisor.decide import stages
-from advisor.decide.advice import Advice, Alternative, Excluded, Flip, Step
-from advisor.decide.answers import FACTS, Answers
+from advisor.decide.advice import Advice, Alternative, Ask, Excluded, Step
+from advisor.decide.answers import Answers
 from advisor.decide.asking import ask_next
 from advisor.decide.cautions import Verdict, cautions
 from advisor.decide.confidence import confidence, unknown_decisive
@@ -37,7 +37,7 @@ def advise(answers: Answers) -> Advice:
     way = walk(answers)
     leaf = standing(way.end, answers)
     score = scores(answers)
-    flipped = flips(answers, leaf)
+    questions = ask_next(answers, leaf, _assumed_facts(answers, way))
     planned = stages.plan(answers, leaf, _why(way, leaf))
     inside = frozenset(stage.leaf for stage in planned)
     out = tuple(one for one in excluded(answers) if one.leaf not in inside)
@@ -48,11 +48,11 @@ def advise(answers: Answers) -> Advice:
         alternatives=_alternatives(score, inside, out),
         excluded=out,
         confidence=confidence(answers, way, leaf, worlds(answers), score),
-        flips=flipped,
-        ask_next=ask_next(answers, leaf, _assumed_facts(answers, way)),
+        flips=flips(answers, leaf),
+        ask_next=questions,
         warnings=cautions(Verdict(answers, way, leaf, inside)),
         path=_path(way, leaf, answers),
-        cheapest_test=_cheapest(flipped),
+        cheapest_test=_cheapest(questions),
         stop_rule=stages.stop_rule(leaf),
         open=p.nothing_diagnosed(answers) and not p.prompt_is_enough(answers),
     )
@@ -114,7 +114,6 @@ def _step(taken: Taken) -> Step:
     )
 
 
-def _cheapest(flipped: tuple[Flip, ...]) -> str:
-    if not flipped:
-        return NO_TEST
-    return experiment(min(flipped, key=lambda flip: FACTS[flip.fact].minutes).fact)
+def _cheapest(questions: tuple[Ask, ...]) -> str:
+    """The test that most likely disproves the advice, for its price: how to learn the best question's answer."""
+    return experiment(questions[0].fact) if questions else NO_TEST

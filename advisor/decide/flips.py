@@ -1,12 +1,13 @@
 """What would flip the advice: for each fact the smallest change that leads to another leaf, as an experiment."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final
 
 from advisor.decide.advice import Filled, Flip
 from advisor.decide.answers import FACTS, Answers, Fact, Value, said
 from advisor.decide.leaves import family
+from advisor.decide.questions import BY_FACT
 from advisor.decide.worlds import primary, read
 from recipes.words import N_
 
@@ -76,8 +77,10 @@ def flips(a: Answers, leaf: str, limit: int = SHOWN) -> tuple[Flip, ...]:
 
 def experiment(fact: str) -> str:
     """How to learn `fact`."""
-    known = EXPERIMENTS.get(fact)
-    return known or Filled(N_("Find out: {means}."), means=FACTS[fact].means)
+    if fact in EXPERIMENTS:
+        return EXPERIMENTS[fact]
+    question = BY_FACT.get(fact)
+    return question.text if question else Filled(N_("Find out: {means}."), means=FACTS[fact].means)
 
 
 def _smallest(a: Answers, fact: Fact, leaf: str) -> tuple[str, str] | None:
@@ -163,8 +166,3 @@ def _at(a: Answers, fact: str, value: float, whole: bool) -> str:
 
 def _number(value: float) -> str:
     return f"{value:g}" if value < 1000 else f"{value:.0f}"
-
-
-def facts_that_flip(found: Sequence[Flip]) -> Iterator[str]:
-    """The names of the facts, in order."""
-    return (flip.fact for flip in found)

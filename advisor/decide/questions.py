@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from advisor.decide.answers import FACTS, Answers
+from advisor.decide.worlds import matters
 from recipes.words import N_
 
 NOT_SURE: Final = N_("I am not sure")
@@ -274,7 +275,5 @@ def next_question(answers: Answers, asked: Collection[str] = ()) -> Question | N
         answers: What is known.
         asked: Facts that were asked already, also those that the person was not sure about.
     """
-    return next(
-        (q for q in QUESTIONS if q.fact not in asked and answers.get(q.fact) is None),
-        None,
-    )
+    worth = matters(answers)
+    return next((q for q in QUESTIONS if q.fact in worth and q.fact not in asked), None)

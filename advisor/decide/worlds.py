@@ -12,6 +12,8 @@ from advisor.decide.constraints import standing
 
 WORLDS: Final = 64
 """Worlds that are looked into. Likeliest first; what is left over counts as the half-known world that it is in."""
+MANY_WORLDS: Final = 512
+"""For choosing a question there is more time than for scoring a folder."""
 SPREAD: Final = 1.28
 """Standard deviations of the two outer points that stand for a measured share: 80 % of the mass lies between."""
 MEASURED: Final = ("prompt_success",)
@@ -111,7 +113,7 @@ def _points(share: float, items: int) -> Prior:
 def matters(answers: Answers) -> frozenset[str]:
     """The unknown facts whose answer, alone or after others, can still change the leaf."""
     outcomes: dict[tuple[object, ...], dict[Value, set[str]]] = {}
-    for world in worlds(answers):
+    for world in worlds(answers, MANY_WORLDS):
         for place, (fact, value) in enumerate(world.decided):
             branch = outcomes.setdefault((*world.decided[:place], fact), {})
             branch.setdefault(value, set()).add(world.leaf)
