@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from pydantic import ValidationError
 
@@ -30,27 +30,41 @@ def write(path: Path, rows: Iterable[Row]) -> str:
     Raises:
         NoRoom: The disk is full or the place may not be written; an older file at `path` is then untouched.
     """
-    total = hashlib.sha256()
+    return write_whole(path, map(line_of, rows))
+
+
+def write_whole(path: Path, parts: Iterable[bytes]) -> str:
+    """Write a file whole or not at all, durably, and return its sha256 (hex).
+
+    Raises:
+        NoRoom: As `write`.
+    """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
     except OSError as error:
-        raise _no_room(path, error) from None
+        raise no_room(path, error) from None
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            for row in rows:
-                line = line_of(row)
-                total.update(line)
-                file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+            total = _poured(parts, file)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _settle(path.parent)
     except OSError as error:
-        raise _no_room(path, error) from None
+        raise no_room(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+    return total
+
+
+def _poured(parts: Iterable[bytes], file: BinaryIO) -> str:
+    """Write `parts` and wait until the disk has them; the sum of them all."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+        file.write(part)
+    file.flush()
+    os.fsync(file.fileno())
     return total.hexdigest()
 
 
@@ -123,7 +137,8 @@ def _umask() -> int:
     return mask
 
 
-def _no_room(path: Path, error: OSError) -> NoRoom:
+def no_room(path: Path, error: OSError) -> NoRoom:
+    """What to say where the operating system refused to write."""
     return NoRoom(
         N_("the file cannot be written: {reason}"),
         remedy=N_("free some space or choose another place; nothing was changed"),

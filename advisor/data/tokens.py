@@ -45,10 +45,21 @@ def stats(rows: Sequence[Row], model_dir: Path | None) -> DataStats:
         tokens=sum(lengths),
         trained_tokens=trained,
         longest_tokens=lengths[-1] if lengths else 0,
-        p99_tokens=lengths[max(0, -(-99 * len(lengths) // 100) - 1)] if lengths else 0,
+        p99_tokens=_percentile(lengths, 99),
         mean_tokens=sum(lengths) / len(lengths) if lengths else 0.0,
         counted="tokenizer" if counter else "estimated",
     )
+
+
+def answer_tokens(rows: Sequence[Row], model_dir: Path | None) -> int:
+    """The 99th percentile of the length of the last answers, in tokens, with the token that ends them."""
+    sizes = sorted((tokenizer(model_dir) or estimated)([row.answer for row in rows]))
+    return _percentile(sizes, 99) + STOP_TOKENS
+
+
+def _percentile(ordered: Sequence[int], percent: int) -> int:
+    """The smallest value that `percent` of the values do not exceed; 0 where there are none."""
+    return ordered[max(0, -(-percent * len(ordered) // 100) - 1)] if ordered else 0
 
 
 def is_trained(turn: Turn) -> bool:
