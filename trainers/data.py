@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
@@ -193,10 +193,10 @@ def masked(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
 
 
 def examples(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row], data: Data) -> Examples:
-    """Tokenise rows; texts become windows of `data.length_tokens`.
+    """Tokenise rows; texts become windows of `data.length_tokens`, conversations beyond it are dropped.
 
     Raises:
-        DatasetError: With all rows that cannot be trained (the first ones, and how many), or when none is left.
+        DatasetError: With all rows that cannot be trained (the first ones, and how many).
     """
     kept: list[Example] = []
     flaws: list[_Flaw] = []
@@ -214,7 +214,6 @@ def examples(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row], data: Data
             last_only += [found.example.place] if found.last_only else []
     if flaws:
         raise _unusable(flaws)
-    _length(dropped, data, left=len(kept))
     return Examples(tuple(kept), tuple(dropped), tuple(last_only))
 
 
@@ -226,7 +225,13 @@ def windows(example: Example, length_tokens: int) -> Iterator[Example]:
         yield Example(example.ids[part], trained, example.row)
 
 
-def _length(dropped: Sequence[str], data: Data, *, left: int) -> None:
+def check_lengths(found: Examples, data: Data) -> None:
+    """Rows that are too long are refused, or left out if the plan says so; some must be left.
+
+    Raises:
+        DatasetError: With the places of all that are too long.
+    """
+    dropped, left = found.dropped, len(found.kept)
     if dropped and (data.too_long == "refuse" or not left):
         raise DatasetError(
             N_("{count} row(s) are longer than {limit} tokens"),
@@ -271,7 +276,7 @@ def _draft(tokenizer: PreTrainedTokenizerBase, row: Row) -> _Draft | _Flaw:
     try:
         by_marks = _marked(tokenizer, row) if _has_marks(tokenizer) else None
         return by_marks or _by_prefix(tokenizer, row)
-    except Exception as error:  # a template refuses with whatever its Jinja raises
+    except Exception as error:  # noqa: BLE001  (a template refuses with whatever its Jinja raises)
         return _Flaw(row, N_("the chat template refuses it: {reason}"), {"reason": str(error)[:200]})
 
 
@@ -280,12 +285,14 @@ def _marked(tokenizer: PreTrainedTokenizerBase, row: Row) -> _Draft | None:
     answers = [turn for turn in row.messages if turn.role == "assistant"]
     if any(turn.train and turn.role != "assistant" for turn in row.messages):
         return None
-    (text,), (spans,) = render_jinja_template(
+    special: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    rendered: Any = render_jinja_template(  # annotated as text, and returns texts and spans
         conversations=[_messages(row.messages)],
         chat_template=tokenizer.chat_template,
         return_assistant_tokens_mask=True,
-        **tokenizer.special_tokens_map,
+        **special,
     )
+    (text,), (spans,) = rendered
     if len(spans) != len(answers):
         return None
     cuts = [(text[:a], text[:b]) for (a, b), turn in zip(spans, answers, strict=True) if _trains(turn)]

@@ -3,6 +3,7 @@
 Letters of shapes: T tokens of a flat row, N positions that predict a trained token.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,6 +110,7 @@ def train(
     *,
     learning_rate: Callable[[int], float],
     clip_norm: float,
+    seed: int = 0,
     last_loss: float | None = None,
 ) -> Iterator[Step]:
     """Train, one optimizer step for each group, and tell each step when it is done.
@@ -124,6 +126,8 @@ def train(
         engine: The hardware.
         learning_rate: The rate of a step, from 1.
         clip_norm: The largest norm of all gradients together.
+        seed: What is drawn in a step (dropout) follows from it, the step and the process, and from nothing
+            before: a resumed step draws what the first one drew.
         last_loss: The loss before the first group, for the message of the guard.
 
     Raises:
@@ -133,6 +137,7 @@ def train(
     learner.train()
     for group in groups:
         began = time.monotonic()
+        torch.manual_seed(_drawn(seed, group.step, engine.rank))
         rate = learning_rate(group.step)
         for settings in optimizer.param_groups:
             settings["lr"] = rate
@@ -151,6 +156,12 @@ def train(
         last_loss = mean
         seconds = time.monotonic() - began
         yield Step(group.step, mean, grad_norm, rate, group.tokens, group.count, seconds)
+
+
+def _drawn(seed: int, step: int, rank: int) -> int:
+    """A seed of 63 bits for one step of one process."""
+    text = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(text[:8], "big") >> 1
 
 
 def _not_finite(group: Group, loss: float, grad_norm: float, last: float | None) -> NotFinite:

@@ -90,6 +90,9 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
             where=str(source.directory),
             reason=str(error)[:300],
         ) from error
+    loaded.name_or_path = (
+        model.id if source.commit else str(source.directory)
+    )  # what an adapter names as its base
     return ready(loaded, tokenizer, device, source)
 
 
@@ -111,6 +114,20 @@ def with_model(policy: Policy, model: PreTrainedModel | PeftModel) -> Policy:
     return replace(policy, model=model)
 
 
+def save(policy: Policy, directory: Path) -> None:
+    """Write an adapter as peft does, or the whole model; with the tokenizer and its chat template.
+
+    Raises:
+        OSError: The disk did not take it.
+    """
+    if isinstance(policy.model, PeftModel):
+        # without asking whether embeddings grew: nothing here adds tokens, and peft would look on the hub
+        policy.model.save_pretrained(str(directory), save_embedding_layers=False)
+    else:
+        policy.model.save_pretrained(directory)
+    policy.tokenizer.save_pretrained(directory)
+
+
 def causal(model: nn.Module) -> PreTrainedModel:
     """The causal language model inside, with or without adapters."""
     found = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -123,7 +140,7 @@ def _quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndB
     """NF4 for QLoRA (Dettmers et al., 2023); linear layers inside the blocks only, math in the model's dtype."""
     match adaptation:
         case Lora(base="nf4", double_quantisation=double):
-            return BitsAndBytesConfig(
+            return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers does not annotate it
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_compute_dtype=dtype,

@@ -6,31 +6,40 @@ document. Letters of shapes: T tokens, H heads, K key and value heads, D head si
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from importlib import import_module
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch without it: document by document everywhere
-    varlen_attn = None
-
 PACKED: Final = "packed"
 """The name under which transformers finds it. A name with "flash" in it would be looked up on the hub."""
 _SIXTEEN_BIT: Final = (torch.bfloat16, torch.float16)
 
 
-def _options(kernel: Callable[..., object] | None) -> dict[str, object]:
+Kernel = Callable[..., Tensor]
+
+
+def _kernel() -> Kernel | None:
+    """The variable-length kernel, or None in a torch without it: then document by document everywhere."""
+    try:
+        found: Kernel = import_module("torch.nn.attention.varlen").varlen_attn
+    except (ImportError, AttributeError):
+        return None
+    return found
+
+
+def _options(kernel: Kernel | None) -> dict[str, object]:
     """How this torch spells causal, and heads that share keys; read from the signature, not from a version."""
     has = set(inspect.signature(kernel).parameters) if kernel else set()
     causal = {"window_size": (-1, 0)} if "window_size" in has else {"is_causal": True}
     return {**causal, **({"enable_gqa": True} if "enable_gqa" in has else {})}
 
 
-_VARLEN_OPTIONS: Final = _options(varlen_attn)
+_VARLEN: Final = _kernel()
+_VARLEN_OPTIONS: Final = _options(_VARLEN)
 
 
 def packed(  # the signature is that of transformers' attention functions
@@ -50,7 +59,7 @@ def packed(  # the signature is that of transformers' attention functions
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    **_: Any,  # whatever else a model hands to its attention
+    **_: object,  # whatever else a model hands to its attention
 ) -> tuple[Tensor, None]:
     """Attend within each document.
 
@@ -82,10 +91,10 @@ def packed(  # the signature is that of transformers' attention functions
         raise NotImplementedError("packed attention has no mask, dropout, soft cap or sink")
     if sliding_window is not None and sliding_window < max_length_k:
         raise NotImplementedError(f"documents of {max_length_k} tokens exceed the window of {sliding_window}")
-    if varlen_attn is not None and query.is_cuda and query.dtype in _SIXTEEN_BIT:
+    if _VARLEN is not None and query.is_cuda and query.dtype in _SIXTEEN_BIT:
         q_THD, k_TKD, v_TKD = (x[0].transpose(0, 1) for x in (query, key, value))
         lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
-        return varlen_attn(q_THD, k_TKD, v_TKD, *lengths, scale=scaling, **_VARLEN_OPTIONS)[None], None
+        return _VARLEN(q_THD, k_TKD, v_TKD, *lengths, scale=scaling, **_VARLEN_OPTIONS)[None], None
     one_by_one = [_document(query, key, value, scaling, slice(*span)) for span in spans]
     return torch.cat(one_by_one, 2).transpose(1, 2), None
 

@@ -29,8 +29,7 @@ Nll = Callable[[PreTrainedModel, Batch], Tensor]
 def packed_nll(causal: PreTrainedModel, batch: Batch) -> Tensor:
     """All documents in one forward, logits for trained tokens only; wants `packed_rows`."""
     hidden_NH = _hidden(causal, batch).index_select(0, batch.index_N)
-    weight_VH = causal.get_output_embeddings().weight
-    return weighted_nll(hidden_NH, weight_VH.to(hidden_NH.dtype), batch.target_N)
+    return weighted_nll(hidden_NH, _head(causal).to(hidden_NH.dtype), batch.target_N)
 
 
 def stock_nll(causal: PreTrainedModel, batch: Batch) -> Tensor:
@@ -80,13 +79,13 @@ def _probe(causal: PreTrainedModel) -> float:
     batch = _two_documents(causal)
     own_TV = torch.cat(list(_logits(causal, batch))).float()
     with packed_rows(causal):
-        head = causal.get_output_embeddings()
-        fast_TV = F.linear(_hidden(causal, batch).to(head.weight.dtype), head.weight).float()
+        weight_VH = _head(causal)
+        fast_TV = F.linear(_hidden(causal, batch).to(weight_VH.dtype), weight_VH).float()
     return float((fast_TV - own_TV).norm() / own_TV.norm())
 
 
 def _two_documents(causal: PreTrainedModel) -> Batch:
-    device = causal.get_input_embeddings().weight.device
+    device = _head(causal).device
     first, second = PROBE_LENGTHS
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(causal.config.vocab_size, (1, first + second), generator=generator).to(device)
@@ -97,6 +96,12 @@ def _two_documents(causal: PreTrainedModel) -> Batch:
     attention = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "spans": spans, **lengths}
     nothing = torch.empty(0, dtype=torch.long, device=device)
     return Batch(ids, positions, nothing, nothing, spans, attention, ())
+
+
+def _head(causal: PreTrainedModel) -> Tensor:
+    """The output embeddings [V, H]."""
+    weight: Tensor = causal.get_output_embeddings().weight  # type: ignore[no-untyped-call]  # not annotated
+    return weight
 
 
 def _hidden(causal: PreTrainedModel, batch: Batch) -> Tensor:

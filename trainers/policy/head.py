@@ -29,7 +29,13 @@ def weighted_nll(hidden_NH: Tensor, weight_VH: Tensor, target_N: Tensor, *, rows
 
 class _WeightedNll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h_NH: Tensor, w_VH: Tensor, target_N: Tensor, rows: int) -> Tensor:
+    def forward(  # torch gives `ctx` no type that knows what is kept on it
+        ctx: Any,  # noqa: ANN401
+        h_NH: Tensor,
+        w_VH: Tensor,
+        target_N: Tensor,
+        rows: int,
+    ) -> Tensor:
         need_h, need_w = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=h_NH.device)
         dh_NH = torch.empty_like(h_NH) if need_h else None
@@ -47,8 +53,11 @@ class _WeightedNll(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch does not annotate it
-    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    @once_differentiable
+    def backward(  # as above
+        ctx: Any,  # noqa: ANN401
+        up: Tensor,
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         dh_NH, dw_VH = (None if g is None else g * up.to(g.dtype) for g in ctx.saved_tensors)
         return dh_NH, dw_VH, None, None
 

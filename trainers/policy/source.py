@@ -30,7 +30,6 @@ PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 WORDS: Final = ("*.json", "*.jinja", "*.model", "*.txt")
 """Configuration and tokenizer; no code and no pickle is even downloaded."""
 HUB_ID: Final = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
-READ_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,7 @@ def sum_of(source: Source) -> str:
     for path in (source.directory / "config.json", *sorted(source.directory.glob("*.safetensors"))):
         total.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
-            while block := file.read(READ_BYTES):
-                total.update(block)
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 

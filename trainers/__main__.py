@@ -1,0 +1,46 @@
+"""`python -m trainers`: run a recipe, or measure a model; by hand, under the advisor, or behind torchrun."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.errors import Failure
+from recipes.exits import Exit
+from trainers.run import measure, say, train
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit code of `recipes.exits`."""
+    options = _parser().parse_args(words)
+    try:
+        if options.verb == "measure":
+            return measure(options.probe, options.run)
+        return train(
+            options.recipe, options.run, resume=options.resume, accept_changes=options.accept_changes
+        )
+    except Failure as failure:
+        say(failure)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainers", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="train as a recipe says, to its report")
+    run.add_argument("recipe", type=Path, metavar="RECIPE")
+    run.add_argument("--run", type=Path, metavar="DIR", help="the run directory (default: runs/<name>)")
+    run.add_argument("--resume", action="store_true", help="go on where an earlier attempt ended")
+    run.add_argument(
+        "--accept-changes", action="store_true", help="go on although recipe, data, base or versions changed"
+    )
+    probe = verbs.add_parser("measure", help="judge a model without training it")
+    probe.add_argument("probe", type=Path, metavar="PROBE")
+    probe.add_argument("--run", type=Path, metavar="DIR", required=True, help="the run directory")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""Checkpoints: committed all at once, verified before they are used, safetensors and JSON only.
+
+A commit writes into `.tmp-<step>-<pid>/`, the manifest last, flushes everything and renames. So a directory named
+`step-*` is whole, whatever killed the process, and a killed save is only a `.tmp-*` that the next start sweeps.
+
+Nothing random is saved: the order of the data is a pure function of (seed, epoch, step), and each step seeds torch
+from (seed, step, process), so a resumed step draws what the first one drew.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from recipes.words import N_
+from trainers.checkpoints.storage import Written, move_directory, write_file
+from trainers.errors import NoCheckpoint, NotFinite, SaveFailed
+
+SCHEMA: Final = 1
+MANIFEST: Final = "MANIFEST.json"
+STATE: Final = "state.json"
+NAME: Final = re.compile(r"step-(\d{8})")
+SHARD_BYTES: Final = 2**30
+"""How much is serialised at one time, so that saving a large model does not need it twice in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: what a resumed one cannot find out again. Seconds are of training alone."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    trained_tokens: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that verified."""
+
+    path: Path
+    progress: Progress
+    fingerprints: Mapping[str, str]
+    bytes: int
+    sha256: str
+    """Sum of the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The newest checkpoint that verifies, if there is one, and why newer ones were skipped."""
+
+    checkpoint: Checkpoint | None
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checkpoint keeps: the weights that move, and the optimizer's memory of them."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def commit(home: Path, contents: Contents) -> Checkpoint:
+    """Save a checkpoint below `home`, all or nothing.
+
+    Raises:
+        SaveFailed: The disk did not take it; older checkpoints are as they were.
+        NotFinite: A weight is not a number, and such a model is not kept.
+    """
+    step = contents.progress.step
+    part, final = home / f".tmp-{step}-{os.getpid()}", home / f"step-{step:08d}"
+    weights = _trained(contents.model)
+    _finite(weights, step)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
+        files = dict(_write(part, weights, contents))
+        manifest = {
+            "schema": SCHEMA,
+            "step": step,
+            "files": {name: asdict(written) for name, written in files.items()},
+            "fingerprints": dict(contents.fingerprints),
+            "versions": dict(contents.versions),
+        }
+        write_file(part / MANIFEST, [_json(manifest)])
+        _discard(final)  # the same step again, after a resume from an older one
+        move_directory(part, final)
+    except OSError as error:
+        raise _not_saved(error, home) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return verify(final)
+
+
+def newest(home: Path) -> Found:
+    """The newest checkpoint that verifies, else the one before it, and so on."""
+    skipped: list[str] = []
+    for path in _all(home):
+        try:
+            return Found(verify(path), tuple(skipped))
+        except NoCheckpoint as reason:
+            skipped.append(str(reason))
+    return Found(None, tuple(skipped))
+
+
+def verify(path: Path) -> Checkpoint:
+    """Hold a checkpoint against its manifest, sizes first.
+
+    Raises:
+        NoCheckpoint: With what is wrong.
+    """
+    try:
+        text = (path / MANIFEST).read_bytes()
+        manifest = json.loads(text)
+        files: dict[str, dict[str, object]] = manifest["files"]
+        for name, written in files.items():
+            if Path(name).name != name or (path / name).stat().st_size != written["bytes"]:
+                raise _broken(path, N_("{name} has another size"), name)
+        for name, written in files.items():
+            if _sum(path / name) != written["sha256"]:
+                raise _broken(path, N_("{name} has other bytes"), name)
+        progress = Progress(**json.loads((path / STATE).read_bytes()))
+        size = sum(int(str(written["bytes"])) for written in files.values())
+        return Checkpoint(path, progress, manifest["fingerprints"], size, _sum(path / MANIFEST))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(path, N_("it is not whole ({name})"), type(error).__name__) from None
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the saved weights and moments back, bit by bit.
+
+    Raises:
+        NoCheckpoint: It was made of another model.
+    """
+    weights = _trained(model)
+    saved = _read(checkpoint.path, "weights")
+    if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in saved.items()}:
+        raise _broken(checkpoint.path, N_("it was made of another model ({name})"), type(model).__name__)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(saved[name])
+    for key, moment in _read(checkpoint.path, "optimizer").items():
+        kind, _, name = key.partition(":")
+        weight = weights[name]
+        optimizer.state[weight][kind] = moment.to(weight.device)  # fused AdamW counts steps on the device too
+
+
+def prune(home: Path, keep: int) -> None:
+    """Remove all but the newest `keep`; called after a new one has verified, never before."""
+    for old in _all(home)[keep:]:
+        _discard(old)
+
+
+def sweep(home: Path) -> None:
+    """Remove what a killed process left; called under the lock of the run."""
+    if home.is_dir():
+        for left in (*home.glob(".tmp-*"), *home.glob(".del-*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _all(home: Path) -> list[Path]:
+    """Checkpoints by step, the newest first; by name, never by a clock."""
+    found = [path for path in home.glob("step-*") if NAME.fullmatch(path.name)] if home.is_dir() else []
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def _discard(path: Path) -> None:
+    """Delete a checkpoint so that no half of it ever has its name."""
+    if path.exists():
+        going = path.with_name(f".del-{path.name}-{os.getpid()}")
+        path.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _moments(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by `kind:name`; AdamW keeps tensors only."""
+    return {
+        f"{kind}:{name}": value
+        for name, weight in weights.items()
+        for kind, value in optimizer.state.get(weight, {}).items()
+    }
+
+
+def _write(
+    part: Path, weights: Mapping[str, nn.Parameter], contents: Contents
+) -> Iterator[tuple[str, Written]]:
+    for kind, tensors in (("weights", weights), ("optimizer", _moments(weights, contents.optimizer))):
+        for number, shard in enumerate(_shards(tensors), start=1):
+            name = f"{kind}-{number:05d}.safetensors"
+            yield name, write_file(part / name, [save(shard)])
+    yield STATE, write_file(part / STATE, [_json(asdict(contents.progress))])
+
+
+def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if shard and size + tensor.nbytes > SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor.detach().cpu().contiguous()
+        size += tensor.nbytes
+    if shard:
+        yield shard
+
+
+def _read(path: Path, kind: str) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for shard in sorted(path.glob(f"{kind}-*.safetensors"))
+        for name, tensor in load_file(shard).items()
+    }
+
+
+def _finite(weights: Mapping[str, Tensor], step: int) -> None:
+    wrong = [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]
+    if wrong:
+        raise NotFinite(
+            N_("after step {step} a weight is not a number ({name}); this step is not saved"),
+            remedy=N_("lower schedule.learning_rate and go on from the last checkpoint, which is good"),
+            step=step,
+            name=wrong[0],
+        )
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, indent=1, sort_keys=True).encode()
+
+
+def _broken(path: Path, text: str, name: str) -> NoCheckpoint:
+    return NoCheckpoint(
+        text, remedy=N_("the checkpoint before it is used; remove this one"), where=str(path), name=name
+    )
+
+
+def _not_saved(error: OSError, home: Path) -> SaveFailed:
+    last = _all(home)
+    return SaveFailed(
+        N_("the checkpoint could not be saved: {reason}; {free} MiB are free. The last good one: {last}"),
+        remedy=N_("make room, then go on with --resume: nothing before that checkpoint is lost"),
+        where=str(home),
+        reason=error.strerror or str(error),
+        free=shutil.disk_usage(home if home.exists() else home.parent).free // 2**20,
+        last=last[0].name if last else "-",
+    )

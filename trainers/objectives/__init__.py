@@ -1,0 +1,1 @@
+"""What is learned: one loss a file."""

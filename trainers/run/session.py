@@ -1,0 +1,268 @@
+"""The training of a run: from the last checkpoint, if there is one, to the last step."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from recipes.plan import Plan, Schedule, digest
+from recipes.rows import Row
+from recipes.words import N_
+from trainers import batches
+from trainers.adapt import adapt, recompute
+from trainers.checkpoints import protocol
+from trainers.checkpoints.protocol import Contents, Progress
+from trainers.data import Example
+from trainers.engine import Engine
+from trainers.errors import NoCheckpoint
+from trainers.loop import Learner, Step, train
+from trainers.memory.peak import Peak
+from trainers.memory.resident import rss
+from trainers.objectives.sft import sft
+from trainers.optim import adamw, learning_rate
+from trainers.policy import Policy, with_model
+from trainers.policy.forward import packed_rows
+from trainers.run import Job, method
+from trainers.run.control import Stopped, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a run: as they are judged, and in tokens.
+
+    `watched` are held-out rows whose loss is looked at while training; `dropped` counts rows that were too long.
+    """
+
+    train: tuple[Row, ...]
+    held_out: tuple[Row, ...]
+    learned: tuple[Example, ...] = ()
+    watched: tuple[Example, ...] = ()
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the training left behind; parameters of an NF4 base are counted as what they stand for."""
+
+    policy: Policy
+    progress: Progress
+    held_out_loss: float | None
+    trainable: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What stays the same while training."""
+
+    job: Job[Plan]
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    engine: Engine
+    peak: Peak
+    watched: tuple[Example, ...]
+    steps: int
+
+    @property
+    def schedule(self) -> Schedule:
+        """How the weights move."""
+        return self.job.plan.schedule
+
+
+def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak) -> Learned:
+    """Adapt the model, go on from the newest good checkpoint, and train to the last step.
+
+    Raises:
+        NotFinite: A loss, a gradient or a weight is not a number.
+        SaveFailed: A checkpoint could not be saved.
+        Stopped: Somebody wished so; the present step is saved.
+    """
+    plan, schedule = job.plan, job.plan.schedule
+    parameters = policy.causal.num_parameters()
+    adapted = adapt(policy.causal, plan.adaptation, schedule.seed)
+    for note in adapted.notes:
+        job.log.emit("warn", code="T0100", msg=note, msgid=note, values={})
+    policy = with_model(policy, adapted.model)
+    if schedule.checkpointing:
+        recompute(policy.causal)
+    learner, optimizer = engine.prepare(
+        Learner(policy.model, partial(sft, policy)), adamw(policy.model, schedule)
+    )
+    lengths = [len(example.ids) for example in rows.learned]
+    steps = batches.steps_of_run(lengths, schedule, engine.processes)
+    course = _Course(job, policy, optimizer, engine, peak, rows.watched, steps)
+    progress = _restored(course)
+    _begin(course, progress)
+    groups = batches.groups(
+        rows.learned,
+        schedule,
+        engine.device,
+        processes=engine.processes,
+        rank=engine.rank,
+        after=progress.step,
+    )
+    peak.start()
+    with packed_rows(policy.causal):
+        for step in train(
+            learner,
+            groups,
+            optimizer,
+            engine,
+            learning_rate=learning_rate(schedule, steps),
+            clip_norm=schedule.clip_norm,
+            seed=schedule.seed,
+            last_loss=progress.last_loss,
+        ):
+            progress = _after(course, step, progress)
+        held_out_loss = _watched_loss(course)
+    policy.model.eval()
+    return Learned(policy, progress, held_out_loss, adapted.trainable, parameters)
+
+
+def _begin(course: _Course, progress: Progress) -> None:
+    """Say `start` again, now that the number of steps is known."""
+    job = course.job
+    job.log.emit(
+        "start",
+        steps=course.steps,
+        method=method(job.plan),
+        model=job.plan.model.id,
+        recipe_sha=digest(job.plan),
+        pid=job.marker.pid,
+        host=job.marker.host,
+        resumed_from=progress.step or None,
+    )
+    job.control.check(progress.step)
+    job.log.emit("phase", name="train")
+
+
+def _restored(course: _Course) -> Progress:
+    """How far the run is: the newest checkpoint that verifies, or the beginning.
+
+    Raises:
+        NoCheckpoint: There are some, and none is whole.
+    """
+    found = protocol.newest(course.job.files.checkpoints)
+    for why in found.skipped:
+        text = N_("a checkpoint was skipped: {why}")
+        course.job.log.emit("warn", code="R0202", msg=text.format(why=why), msgid=text, values={"why": why})
+    if found.checkpoint is None and found.skipped:
+        raise NoCheckpoint(
+            N_("no checkpoint is whole"),
+            remedy=N_("start again in another directory; what is wrong with each is in events.jsonl"),
+            where=str(course.job.files.checkpoints),
+        )
+    if found.checkpoint is None:
+        return Progress()
+    protocol.restore(found.checkpoint, course.policy.model, course.optimizer)
+    return found.checkpoint.progress
+
+
+def _after(course: _Course, step: Step, progress: Progress) -> Progress:
+    """Everything that hangs on a step: tell it, look at the held-out rows, obey, save."""
+    progress = _advanced(progress, step, course.peak.read())
+    _tell(course, step, progress)
+    wish = _wished(course, step.number)
+    last = step.number == course.steps
+    if wish is Wish.EVALUATE or (_due(step.number, course.schedule.evaluate_every_steps) and not last):
+        _watch(course, step.number)
+    if wish >= Wish.STOP or last or _due(step.number, course.schedule.save_every_steps):
+        _save(course, progress)
+    if wish >= Wish.STOP:
+        raise Stopped(wish, course.job.control.reason(wish), step.number)
+    return progress
+
+
+def _due(step: int, every: int) -> bool:
+    return step % every == 0
+
+
+def _advanced(progress: Progress, step: Step, peak_bytes: int) -> Progress:
+    return replace(
+        progress,
+        step=step.number,
+        seconds=progress.seconds + step.seconds,
+        tokens=progress.tokens + step.tokens,
+        trained_tokens=progress.trained_tokens + step.trained_tokens,
+        first_loss=step.loss if progress.first_loss is None else progress.first_loss,
+        last_loss=step.loss,
+        peak_bytes=max(progress.peak_bytes, peak_bytes),
+    )
+
+
+def _tell(course: _Course, step: Step, progress: Progress) -> None:
+    left = course.steps - step.number
+    course.job.log.emit(
+        "step",
+        step=step.number,
+        loss=step.loss,
+        lr=step.learning_rate,
+        grad_norm=step.grad_norm,
+        tps=step.tokens / max(step.seconds, 1e-9),
+        eta=left * progress.seconds / step.number,
+        rss=rss(),
+        **_gpu_memory(course.engine.device),
+    )
+
+
+def _gpu_memory(device: torch.device) -> dict[str, int]:
+    """What only a GPU has; a field that is not there is not zero."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "vram": torch.cuda.memory_allocated(device),
+        "vram_peak": torch.cuda.max_memory_allocated(device),
+    }
+
+
+def _wished(course: _Course, step: int) -> Wish:
+    """What all processes do after this step; a pause lasts in here."""
+    control, log = course.job.control, course.job.log
+    main = course.engine.rank == 0
+    wish = Wish(course.engine.agree(control.wish()))
+    if wish is Wish.PAUSE:
+        if main:
+            log.emit("paused", step=step, reason="pause")
+            for _ in control.paused():
+                pass
+            log.emit("resumed", step=step, reason="pause")
+        wish = Wish(course.engine.agree(control.wish()))
+    if main:
+        control.obeyed(wish)
+    return wish
+
+
+def _watch(course: _Course, step: int) -> None:
+    """Tell the held-out loss."""
+    if course.engine.rank == 0 and (loss := _watched_loss(course)) is not None:
+        course.job.log.emit("eval", step=step, metrics={"held_out_loss": loss})
+    course.engine.wait()
+
+
+@torch.no_grad()
+def _watched_loss(course: _Course) -> float | None:
+    """Mean loss of the held-out rows, nats a token; None where there is nothing to tell."""
+    model, room = course.policy.model, course.schedule.micro_batch_tokens
+    was = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for batch in batches.rows(course.watched, room, course.engine.device):
+        total, count = total + float(course.policy.loss(batch)), count + batch.count
+    model.train(was)
+    return total / count if count and math.isfinite(total) else None
+
+
+def _save(course: _Course, progress: Progress) -> None:
+    """Commit a checkpoint, say so, and only then let an old one go."""
+    job = course.job
+    if course.engine.rank == 0:
+        marker = job.marker
+        contents = Contents(
+            course.policy.model, course.optimizer, progress, marker.fingerprints, marker.versions
+        )
+        saved = protocol.commit(job.files.checkpoints, contents)
+        path = str(saved.path.relative_to(job.files.root))
+        job.log.emit("checkpoint", step=progress.step, path=path, bytes=saved.bytes, sha256=saved.sha256)
+        protocol.prune(job.files.checkpoints, course.schedule.keep_checkpoints)
+    course.engine.wait()

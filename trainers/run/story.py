@@ -1,0 +1,277 @@
+"""The story of a run, in order: load, tokenise, judge before, train, judge after, save, report."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from recipes.exits import Exit
+from recipes.plan import Evaluation, Plan, Probe
+from recipes.report import Report
+from recipes.words import N_
+from trainers import data
+from trainers.checkpoints import protocol
+from trainers.checkpoints.storage import replace_file
+from trainers.engine import Engine
+from trainers.engine.accelerated import Accelerated
+from trainers.errors import Changed, OutOfMemory
+from trainers.evaluate import Outcome, from_json, judge, to_json
+from trainers.events import Log
+from trainers.memory.peak import Peak
+from trainers.policy import Policy, load
+from trainers.run import Job
+from trainers.run.control import Control
+from trainers.run.directory import write_marker
+from trainers.run.fingerprints import (
+    changes,
+    check_lengths,
+    check_rows,
+    fingerprints,
+    judged_on,
+    upgraded,
+    versions,
+)
+from trainers.run.receipt import receipt, save_output, trained
+from trainers.run.session import Rows, learn
+
+SCHEMA: Final = 1
+"""Of `baseline.json`."""
+BEFORE: Final = ("base", "prompt", "few_shot")
+PROBED: Final = (*BEFORE, "context")
+TELL_SECONDS: Final = 0.5
+"""How often a long evaluation says how far it is."""
+SAMPLES_TOLD: Final = 3
+CPU_FULL: Final = "can't allocate memory"
+"""How torch's allocator says on a CPU that there is none left; it has no class of its own."""
+
+
+def run(job: Job[Plan]) -> int:
+    """Tell the whole story of a recipe; 0 when the report is on the disk."""
+    with _memory_told(job.log):
+        plan = job.plan
+        check_rows(plan.data, job.home)
+        check_lengths(plan, str(job.files.recipe))
+        _quiet()
+        engine = Accelerated(plan.layout)
+        if job.resume and job.files.report.is_file():
+            return _done(job)
+        if engine.rank == 0:
+            protocol.sweep(job.files.checkpoints)
+
+        _phase(job, "load")
+        peak = Peak(engine.device)
+        policy = load(plan.model, job.home, engine.device, plan.adaptation)
+        _tell_policy(job.log, policy)
+
+        _phase(job, "tokenize")
+        rows = _tokenised(job, policy)
+        job = _settled(job, policy, engine)
+
+        _phase(job, "evaluate")
+        before = _baseline(job, policy, rows, engine)
+
+        learned = learn(job, policy, rows, engine, peak)
+
+        _phase(job, "evaluate")
+        after = _judged(job, learned.policy, rows, plan.evaluation, ("tuned",), engine)
+
+        _phase(job, "save")
+        if engine.rank == 0:
+            save_output(job.files, learned.policy)
+            training = trained(job, rows, learned, peak.quantity)
+            _write(job, receipt(job, engine, (*before, *after), training))
+        engine.wait()
+        return _done(job)
+
+
+def measure(job: Job[Probe]) -> int:
+    """Judge a model as it is, with and without help; 0 when the report is on the disk."""
+    with _memory_told(job.log):
+        check_rows(job.plan.data, job.home)
+        _quiet()
+        engine = Accelerated(job.plan.layout)
+
+        _phase(job, "load")
+        policy = load(job.plan.model, job.home, engine.device)
+        _tell_policy(job.log, policy)
+        rows = _read(job)
+
+        _phase(job, "evaluate")
+        arms = _judged(job, policy, rows, job.plan.evaluation, PROBED, engine)
+
+        _phase(job, "save")
+        if engine.rank == 0:
+            _write(job, receipt(job, engine, arms, None))
+        return _done(job)
+
+
+def _read(job: Job[Plan] | Job[Probe]) -> Rows:
+    """The rows of both files, as they are."""
+    train, held_out = (
+        data.read_rows(job.home / name) for name in (job.plan.data.train, job.plan.data.held_out)
+    )
+    return Rows(tuple(train), tuple(held_out))
+
+
+def _tokenised(job: Job[Plan], policy: Policy) -> Rows:
+    """The rows in tokens; what is left out of them is told, by place."""
+    rows = _read(job)
+    found = data.examples(policy.tokenizer, rows.train, job.plan.data)
+    data.check_lengths(found, job.plan.data)
+    if found.dropped:
+        _warn(
+            job.log,
+            "D0201",
+            N_("{count} row(s) are longer than {limit} tokens and are not trained: {places}"),
+            count=len(found.dropped),
+            limit=job.plan.data.length_tokens,
+            places=", ".join(found.dropped[:5]),
+        )
+    if found.last_only:
+        _warn(
+            job.log,
+            "D0202",
+            N_("the chat template rewrites earlier answers: of {count} row(s) only the last one is trained"),
+            count=len(found.last_only),
+        )
+    judged = rows.held_out[: job.plan.evaluation.rows]
+    watched = data.examples(policy.tokenizer, judged, job.plan.data).kept
+    return replace(rows, learned=found.kept, watched=watched, dropped=len(found.dropped))
+
+
+def _settled(job: Job[Plan], policy: Policy, engine: Engine) -> Job[Plan]:
+    """Compare with what the run was started with, and write down what it goes on with.
+
+    Raises:
+        Changed: Something differs, and nobody said that this is wanted.
+    """
+    now, installed = fingerprints(job.plan, policy, engine), versions()
+    before = job.marker.fingerprints
+    differences = changes(before, now) if before else ()
+    if differences and not job.accept_changes:
+        raise Changed(differences, where=str(job.files.root))
+    if differences:
+        job.log.emit("changes_accepted", changes=list(differences))
+    if newer := upgraded(job.marker.versions, installed):
+        text = N_("other versions than before, so bit-identity is not promised: {changes}")
+        _warn(job.log, "R0201", text, changes="; ".join(newer))
+    marker = replace(job.marker, fingerprints=now, versions=installed)
+    if engine.rank == 0:
+        write_marker(job.files, marker)
+    return replace(job, marker=marker)
+
+
+def _baseline(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine) -> tuple[Outcome, ...]:
+    """The arms without training: judged once, kept on the disk, and used again by a resume."""
+    of = judged_on(job.marker.fingerprints)
+    try:
+        kept = json.loads(job.files.baseline.read_bytes())
+        if kept["of"] == of:
+            return tuple(from_json(arm) for arm in kept["arms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or not ours: judge anew
+    arms = _judged(job, policy, rows, job.plan.evaluation, BEFORE, engine)
+    if engine.rank == 0:
+        text = json.dumps(
+            {"schema": SCHEMA, "of": of, "arms": [to_json(arm) for arm in arms]}, allow_nan=False
+        )
+        replace_file(job.files.baseline, text.encode())
+    return arms
+
+
+def _judged(
+    job: Job[Plan] | Job[Probe],
+    policy: Policy,
+    rows: Rows,
+    evaluation: Evaluation,
+    names: Sequence[str],
+    engine: Engine,
+) -> tuple[Outcome, ...]:
+    """Judge arms on the main process and tell what came out; the others wait."""
+    arms: tuple[Outcome, ...] = ()
+    if engine.rank == 0:
+        far = _telling(job.log, job.control)
+        arms = judge(policy, rows.held_out, rows.train, evaluation, names, far)
+        for outcome in arms:
+            metrics = {name: rate.value for name, rate in outcome.arm.scores.items()}
+            nll = outcome.arm.nll.value if outcome.arm.nll else None
+            job.log.emit("eval", arm=outcome.arm.name, metrics={**metrics, "nll": nll})
+            for sample in outcome.arm.samples[:SAMPLES_TOLD]:
+                job.log.emit("sample", arm=outcome.arm.name, prompt=sample.prompt, text=sample.got)
+    engine.wait()
+    return arms
+
+
+def _telling(log: Log, control: Control) -> Callable[[str, int, int], None]:
+    """How far an evaluation is, not too often; and the place where it can be stopped."""
+    told = 0.0
+
+    def far(arm: str, done: int, rows: int) -> None:
+        nonlocal told
+        control.check()
+        if done == rows or time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            log.emit("progress", phase="evaluate", arm=arm, done=done, of=rows)
+
+    return far
+
+
+def _phase(job: Job[Plan] | Job[Probe], name: str) -> None:
+    """Begin a phase, unless somebody wished to end before."""
+    job.control.check()
+    job.log.emit("phase", name=name)
+
+
+def _tell_policy(log: Log, policy: Policy) -> None:
+    if policy.fallback:
+        text = N_("this architecture is trained document by document, which is slower: {reason}")
+        _warn(log, "M0101", text, reason=policy.fallback)
+    if policy.own_template:
+        _warn(log, "M0102", N_("the model has no chat template: a plain one is used and saved with it"))
+
+
+def _warn(log: Log, code: str, text: str, **values: str | int) -> None:
+    log.emit("warn", code=code, msg=text.format(**values), msgid=text, values=values)
+
+
+def _write(job: Job[Plan] | Job[Probe], report: Report) -> None:
+    replace_file(job.files.report, report.model_dump_json(indent=1).encode())
+
+
+def _done(job: Job[Plan] | Job[Probe]) -> int:
+    """The last line: everything that was asked for is on the disk."""
+    job.log.emit("done", exit=Exit.OK, report=job.files.report.name)
+    return Exit.OK
+
+
+def _quiet() -> None:
+    """Progress bars have no place in a log; what matters of loading is an event."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
+
+
+@contextmanager
+def _memory_told(log: Log) -> Iterator[None]:
+    """Turn every way of running out of memory into one failure with advice."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and CPU_FULL not in str(error):
+            raise
+        reason = str(error).partition("\n")[0][:300]
+    else:
+        return
+    # outside of the handler, where the traceback no longer keeps the tensors of the step alive
+    advice = N_("lower schedule.micro_batch_tokens, set schedule.checkpointing = true, or take an NF4 base")
+    log.emit("oom", advice=advice, **_device_memory())
+    raise OutOfMemory(N_("there is not enough memory: {reason}"), remedy=advice, reason=reason)
+
+
+def _device_memory() -> dict[str, int | None]:
+    if not torch.cuda.is_available():
+        return {"alloc": None, "free": None}
+    return {"alloc": torch.cuda.memory_allocated(), "free": torch.cuda.mem_get_info()[0]}
