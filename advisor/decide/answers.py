@@ -112,7 +112,7 @@ _LIST: Final = (
     # F01: the prompt
     _number("prompt_success", "share", "F01", MEASURES,
             N_("share of real test items that the best prompt on the best allowed model gets right"),
-            ((0.1, 0.15), (0.5, 0.3), (0.75, 0.25), (0.92, 0.15), (0.97, 0.15))),
+            ((0.1, 0.15), (0.6, 0.55), (0.97, 0.3))),
     _choice("prompt_effort", "F01", KNOWS, N_("how much was done for the prompt"), Effort,
             (("none", 0.2), ("zero_shot", 0.35), ("few_shot", 0.3), ("optimised", 0.15))),
     _number("target_success", "share", "F01", LOOKS_UP, N_("share of right answers that is needed")),
@@ -180,9 +180,9 @@ _LIST: Final = (
     _choice("train_unknown_fact_share", "F12", MEASURES,
             N_("how much of the training data states facts that the model does not know"), HighLow),
     # F13: feedback
-    _number("n_pref_pairs", "count", "F13", KNOWS, N_("number of better/worse pairs"), ((0, 0.85), (3_000, 0.15))),
+    _number("n_pref_pairs", "count", "F13", KNOWS, N_("number of better/worse pairs"), ((0, 0.95), (3_000, 0.05))),
     _number("n_unpaired_feedback", "count", "F13", KNOWS, N_("number of single thumbs up or down"),
-            ((0, 0.85), (3_000, 0.15))),
+            ((0, 0.95), (3_000, 0.05))),
     _yes_no("human_raters", "F13", KNOWS, N_("people can rate answers")),
     _yes_no("online_feedback", "F13", KNOWS, N_("new answers are rated while training")),
     # F14: teacher
@@ -199,13 +199,13 @@ _LIST: Final = (
     # F18: stability
     _yes_no("style_stable", "F18", KNOWS, N_("the wanted behaviour is settled"), 0.8),
     _choice("iteration", "F18", KNOWS, N_("how fast changes must ship"), Iteration,
-            (("seconds", 0.1), ("fast", 0.2), ("hours", 0.35), ("days", 0.35))),
+            (("seconds", 0.07), ("fast", 0.23), ("hours", 0.35), ("days", 0.35))),
     # F19: safety
     _yes_no("needs_safety_alignment", "F19", KNOWS, N_("refusals, values, minors or moderation are the task"), 0.1),
     _yes_no("starts_from_aligned", "F19", LOOKS_UP, N_("the base model is already aligned")),
     # F20: many tasks
-    _number("n_tasks", "count", "F20", KNOWS, N_("number of tasks on one model"), ((1, 0.8), (5, 0.2))),
-    _number("n_tenants", "count", "F20", KNOWS, N_("number of customers on one model"), ((1, 0.85), (10, 0.15))),
+    _number("n_tasks", "count", "F20", KNOWS, N_("number of tasks on one model"), ((1, 0.9), (5, 0.1))),
+    _number("n_tenants", "count", "F20", KNOWS, N_("number of customers on one model"), ((1, 0.93), (10, 0.07))),
     _yes_no("must_keep_general", "F20", KNOWS, N_("general skills must be kept")),
     _yes_no("must_follow_prompts", "F20", KNOWS, N_("the model must still follow prompts"), 0.9),
     # F21: where

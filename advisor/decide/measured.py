@@ -16,7 +16,7 @@ HIGH: Final = 0.9
 LOW: Final = 0.5
 """A check at or above HIGH holds, one below LOW fails; between them the report says nothing (docs/adr/0004)."""
 ORACLE: Final = 0.7
-"""With the right passage in the prompt: from here on the missing thing was knowledge (decision of flips, 2.8)."""
+"""With the right passage in the prompt: from here on the missing thing was knowledge (docs/adr/0004)."""
 SMALL_GAIN: Final = 0.05
 LARGE_GAIN: Final = 0.15
 """Gains of examples in the prompt, in shares; below SMALL_GAIN it is none."""
@@ -28,20 +28,20 @@ def facts(report: Report) -> Facts:
     Args:
         report: Arms measured on the same held-out rows. The tuned arm is left out: it is not a prompt.
     """
-    arms = {arm.name: arm for arm in report.arms if report.primary in arm.scores}
+    arms: dict[str, Arm] = {arm.name: arm for arm in report.arms if report.primary in arm.scores}
     asked = [arms[name] for name in ASKED if name in arms]
     if not asked or report.primary == LOSS:
         return {}
     best = max(asked, key=lambda arm: _value(arm, report.primary))
     success = _value(best, report.primary)
-    found: dict[str, str | float] = {
+    return {
         "prompt_success": success,
         "prompt_effort": _effort(asked, best),
         "student_success": success,
         "eval_set_size": best.scores[report.primary].n,
+        **_gain(arms, report.primary),
+        **_diagnosis(asked, arms.get("context"), report.primary),
     }
-    found |= _gain(arms, report.primary)
-    return found | _diagnosis(asked, arms.get("context"), report.primary)
 
 
 def _value(arm: Arm, score: str) -> float:

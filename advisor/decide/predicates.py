@@ -25,6 +25,8 @@ NEARLY: Final = 0.9
 """The 20 % and the 90 % of source document 003 (S-003-07)."""
 SURELY_ENOUGH: Final = 0.99
 """Success that meets every target, also one that nobody named."""
+SURELY_NOT_ENOUGH: Final = 0.5
+"""Success below which no target is met, also where nobody named one."""
 ORACLE_WORKS: Final = 0.7
 ORACLE_FAILS: Final = 0.3
 """With the right passage in the prompt: from here it was knowledge; up to here it was not."""
@@ -124,10 +126,12 @@ def prompt_fixes_it(a: Answers) -> bool | None:
     """A better prompt is enough."""
     if a.prompt_can_fix is not None:
         return a.prompt_can_fix
-    if a.prompt_success is None or a.target_success is None:
+    if a.prompt_success is None:
         return None
-    if a.prompt_success >= a.target_success:
+    if a.prompt_success >= (a.target_success if a.target_success is not None else SURELY_ENOUGH):
         return True
+    if a.target_success is None and a.prompt_success >= SURELY_NOT_ENOUGH:
+        return None
     return None if a.prompt_effort not in {"few_shot", "optimised"} else False
 
 
@@ -220,7 +224,7 @@ def has_other_lever(a: Answers) -> bool:
 
 def nothing_diagnosed(a: Answers) -> bool:
     """No diagnosis is known yet."""
-    if lacks_knowledge(a) or a.lacks_style_format:
+    if a.lacks_style_format or lacks_knowledge(a):
         return False
     ruled_out = lacks_knowledge(a) is False and a.lacks_style_format is False
     return not ruled_out and not has_other_lever(a)
@@ -228,29 +232,26 @@ def nothing_diagnosed(a: Answers) -> bool:
 
 def blind_and_undiagnosed(a: Answers) -> bool | None:
     """There are fewer than 20 test items, and no diagnosis is known."""
-    few = few_test_items(a)
-    if not few:
-        return few
-    return nothing_diagnosed(a) and not prompt_is_enough(a)
+    return False if not nothing_diagnosed(a) or prompt_is_enough(a) else few_test_items(a)
 
 
 def untried_and_undiagnosed(a: Answers) -> bool | None:
     """No prompt with examples was tried yet, and no diagnosis is known."""
-    if a.prompt_effort is None:
-        return None
-    return a.prompt_effort in {"none", "zero_shot"} and nothing_diagnosed(a)
+    if not nothing_diagnosed(a):
+        return False
+    return None if a.prompt_effort is None else a.prompt_effort in {"none", "zero_shot"}
 
 
 def must_ship_in_seconds(a: Answers) -> bool | None:
     """Changes must ship within seconds, and no diagnosis is known."""
-    if a.iteration is None:
-        return None
-    return a.iteration == "seconds" and nothing_diagnosed(a)
+    if not nothing_diagnosed(a):
+        return False
+    return None if a.iteration is None else a.iteration == "seconds"
 
 
 def unmeasured_and_undiagnosed(a: Answers) -> bool | None:
     """The prompt was not measured, and no diagnosis is known yet."""
-    return a.prompt_success is None and nothing_diagnosed(a)
+    return nothing_diagnosed(a) and a.prompt_success is None
 
 
 # Very low success

@@ -1,0 +1,145 @@
+"""Score the advice on the cases: pass, fail, forbidden leaves, warnings, bands, and the floors of simpler advice."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.decide.advice import Advice
+from advisor.decide.advise import advise
+from advisor.decide.answers import Answers, parse
+
+ROOT = Path(__file__).parent.parent
+CASES = ROOT / "tests" / "data" / "decision_cases.json"
+RESULT = ROOT / "benchmarks" / "results" / "decision.json"
+REPEATS = 200
+CLASSIC = {"RAG": "rag", "FT": "cpt_sft", "Prompt": "few_shot", "FT2": "sft_lora", None: ""}
+"""The leaf that stands for a leaf of the bare source tree; where the tree ends, it says nothing."""
+
+Case = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one piece of advice did on one case."""
+
+    case: Case
+    advice: Advice
+    grade: str
+    forbidden: tuple[str, ...]
+    unwarned: tuple[str, ...]
+
+    @property
+    def overconfident(self) -> bool:
+        """High confidence where the source itself is undecided."""
+        return self.case.get("difficulty") == "ambiguous" and self.advice.confidence.band == "high"
+
+
+def grade(case: Case, leaf: str) -> str:
+    """Pass, fail or tolerated, as the cases define it."""
+    if leaf in case["recommended"]:
+        return "pass"
+    return "fail" if leaf in case["unacceptable"] else "tolerated"
+
+
+def facts(case: Case, *, inferred: bool = True) -> Answers:
+    """The facts of a case, with or without those whose exact value was chosen when it was written."""
+    situation = case["situation"]
+    left_out = () if inferred else situation.get("inferred_facts", ())
+    return parse({name: value for name, value in situation["facts"].items() if name not in left_out}, "file")
+
+
+def outcome(case: Case, *, inferred: bool = True) -> Outcome:
+    """Advise on one case."""
+    advice = advise(facts(case, inferred=inferred))
+    plan = {stage.leaf for stage in advice.plan}
+    warned = {warning.code for warning in advice.warnings}
+    return Outcome(
+        case,
+        advice,
+        grade(case, advice.primary),
+        tuple(leaf for leaf in case.get("forbidden_anywhere", ()) if leaf in plan),
+        tuple(code for code in case.get("must_warn", ()) if code not in warned),
+    )
+
+
+def rates(grades: Iterable[str]) -> dict[str, float]:
+    """Shares of pass, fail and tolerated."""
+    found = list(grades)
+    return {name: round(found.count(name) / len(found), 3) for name in ("pass", "fail", "tolerated")}
+
+
+def floor(cases: list[Case], answer: Callable[[Case], str]) -> dict[str, float]:
+    """What simpler advice reaches."""
+    return rates(grade(case, answer(case)) for case in cases)
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, object]:
+    """The figures of one run over cases."""
+    wanted = sum(len(o.case.get("must_warn", ())) for o in outcomes)
+    missed = sum(len(o.unwarned) for o in outcomes)
+    bands = {
+        band: [o.grade for o in outcomes if o.advice.confidence.band == band]
+        for band in ("high", "medium", "low")
+    }
+    return {
+        "cases": len(outcomes),
+        **rates(o.grade for o in outcomes),
+        "forbidden": sum(bool(o.forbidden) for o in outcomes),
+        "must_warn_recall": round(1 - missed / wanted, 3) if wanted else None,
+        "overconfident": sum(o.overconfident for o in outcomes),
+        "bands": {band: {"cases": len(found), **rates(found)} for band, found in bands.items() if found},
+    }
+
+
+def speed(cases: list[Case]) -> float:
+    """Pieces of advice a second, with flips and confidence."""
+    ready = [facts(case) for case in cases]
+    began = time.perf_counter()
+    for number in range(REPEATS):
+        advise(ready[number % len(ready)])
+    return REPEATS / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Run all cases, print the table, write the result."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--cases", type=Path, default=CASES)
+    options.add_argument("--result", type=Path, default=RESULT)
+    chosen = options.parse_args()
+    read = json.loads(chosen.cases.read_text(encoding="utf-8"))
+    cases, contract = read["cases"], read["seed_contract_cases"]
+    scored = [case for case in cases if case.get("scored", True)]
+    full = [outcome(case) for case in scored]
+    for one in [*[outcome(case) for case in contract], *full]:
+        _tell(one)
+    result = {
+        "contract": summary([outcome(case) for case in contract]),
+        "published": summary(full),
+        "without_inferred_facts": summary([outcome(case, inferred=False) for case in scored]),
+        "floors": {
+            "always rag": floor(scored, lambda _: "rag"),
+            "always sft_lora": floor(scored, lambda _: "sft_lora"),
+            "always prompt_engineering": floor(scored, lambda _: "prompt_engineering"),
+            "classic tree": floor(scored, lambda case: CLASSIC[advise(facts(case)).classic_leaf]),
+        },
+        "advices_per_second": round(speed(scored)),
+    }
+    print(json.dumps(result, indent=1))
+    chosen.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _tell(one: Outcome) -> None:
+    remarks = [f"forbidden {one.forbidden}"] * bool(one.forbidden) + [f"no warning {one.unwarned}"] * bool(
+        one.unwarned
+    )
+    remarks += ["overconfident"] * one.overconfident
+    sure = one.advice.confidence
+    row = f"{one.grade:<10} {one.case['id']:<24} {one.advice.primary:<20} {sure.band:<7} {sure.value:.2f}"
+    print(" ".join([row, *remarks]))
+
+
+if __name__ == "__main__":
+    main()
