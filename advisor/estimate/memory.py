@@ -2,7 +2,7 @@
 
 One function is one addend. What is alive at a moment is a tuple of such functions, so that no sum can forget one.
 The moments of a step (`MOMENTS`): the forward's end in the loss head, the backward of the last block, the end of the
-backward, the optimizer's step; and loading. All figures are bytes on one device, from the second step on, when the
+backward (in the first block, then in the embedding), the optimizer's step; and loading. All figures are bytes on one device, from the second step on, when the
 optimizer's state exists.
 """
 
@@ -16,7 +16,7 @@ from advisor.estimate.activations import Saved, saved
 from advisor.estimate.setup import Setup, require_known
 from advisor.estimate.terms import Estimate, Fit, Interval, Moment, Term
 from advisor.units import GIB, count
-from recipes.plan import Lora
+from recipes.plan import Full, Lora
 from recipes.words import N_
 
 NF4_BYTES: Final = 0.5 + 4 / 64
@@ -106,22 +106,46 @@ def stored(setup: Setup) -> Term:
 def head(setup: Setup) -> Term:
     """The last norm, the logits and the loss; only label tokens and a chunk at a time where the trainer can."""
     shape, used, scale = setup.shape, setup.profile, setup.element_bytes / 2
-    rows = min(setup.label_tokens, used.loss_rows) if used.loss == "chunked" else setup.micro_batch_tokens
-    hidden = (
-        scale
-        * shape.hidden
-        * (used.loss_per_hidden * setup.micro_batch_tokens + used.loss_per_label_hidden * setup.label_tokens)
+    per_token = (
+        used.loss_per_hidden * setup.micro_batch_tokens + used.loss_per_label_hidden * setup.label_tokens
     )
-    logits = used.loss_per_vocabulary * rows * shape.vocabulary
-    sums = f"{hidden:.0f} + {used.loss_per_vocabulary:g} x {rows} x {shape.vocabulary}"
-    return _term(N_("loss head"), hidden + logits, sums)
+    hidden = scale * shape.hidden * per_token
+    rows, each = _logits(setup)
+    logits = max(each * rows * shape.vocabulary, _second_head_gradient(setup))
+    return _term(N_("loss head"), hidden + logits, f"{hidden:.0f} + {each:g} x {rows} x {shape.vocabulary}")
+
+
+def _second_head_gradient(setup: Setup) -> int:
+    """A chunked head that moves scales its gradient once: two of them are alive, after the logits are gone."""
+    twice = setup.profile.loss == "chunked" and shapes.trains_head(setup.shape, setup.adaptation)
+    return shapes.head_weights(setup.shape) * setup.element_bytes if twice else 0
+
+
+def _logits(setup: Setup) -> tuple[int, float]:
+    """Rows of logits alive at once, and bytes for each of their entries."""
+    used, labels = setup.profile, setup.label_tokens
+    if used.loss == "full":
+        return setup.micro_batch_tokens, used.loss_per_vocabulary
+    if labels <= used.loss_rows:
+        return labels, used.loss_first_per_vocabulary
+    return used.loss_rows, used.loss_per_vocabulary
+
+
+def new_head_gradient(setup: Setup) -> Term:
+    """The gradient of the output matrix, made together with the loss, whether or not an earlier one is held."""
+    trains = shapes.trains_head(setup.shape, setup.adaptation)
+    return _head_gradient(setup, made=trains)
 
 
 def head_gradient(setup: Setup) -> Term:
-    """The gradient of the output matrix, made together with the loss or first in the backward."""
-    trains = shapes.trains_head(setup.shape, setup.adaptation) and not setup.accumulates
-    size = shapes.head_weights(setup.shape) * setup.element_bytes if trains else 0
-    return _term(N_("head gradient"), size, f"{count(size / setup.element_bytes)} x {setup.element_bytes}")
+    """The same in the backward, when it has been added to an earlier one if there is one."""
+    trains = shapes.trains_head(setup.shape, setup.adaptation)
+    return _head_gradient(setup, made=trains and not setup.accumulates)
+
+
+def _head_gradient(setup: Setup, *, made: bool) -> Term:
+    matrix, e = shapes.head_weights(setup.shape) if made else 0, setup.element_bytes
+    return _term(N_("head gradient"), matrix * e, f"{count(matrix)} x {e}")
 
 
 def backward(setup: Setup) -> Term:
@@ -171,6 +195,17 @@ def dequantised(setup: Setup) -> Term:
     return _term(
         N_("one layer, dequantised"), size, f"{count(largest)} x {setup.element_bytes}", "dettmers2023"
     )
+
+
+def block_gradients(setup: Setup) -> Term:
+    """Gradients when the first block's backward runs: all but the embedding's, which comes after it."""
+    later = shapes.head_weights(setup.shape) if _moves_embedding(setup) and not setup.shape.tied else 0
+    trained = 0 if setup.accumulates else setup.trained - later
+    return _term(N_("gradients"), trained * setup.trained_bytes, f"{count(trained)} x {setup.trained_bytes}")
+
+
+def _moves_embedding(setup: Setup) -> bool:
+    return isinstance(setup.adaptation, Full)
 
 
 def gradients(setup: Setup) -> Term:
@@ -230,9 +265,10 @@ RESIDENT: Final[tuple[AddsBytes, ...]] = (weights, adapters, optimizer, workspac
 
 MOMENTS: Final[Mapping[str, tuple[AddsBytes, ...]]] = MappingProxyType(
     {
-        "loss": (*RESIDENT, stored, head, head_gradient),
+        "loss": (*RESIDENT, stored, head, new_head_gradient),
         "recompute": (*RESIDENT, stored, backward, dequantised, head_gradient, last_block_gradients),
-        "bwd_end": (*RESIDENT, gradients, first_block, dequantised, boundary, tied_gradient),
+        "bwd_end": (*RESIDENT, block_gradients, first_block, dequantised, boundary),
+        "embedding": (*RESIDENT, gradients, boundary, tied_gradient),
         "step": (*RESIDENT, gradients, step_copies),
         "load": (weights, workspace, loading),
     }
@@ -245,6 +281,7 @@ LOWERED_BY: Final[Mapping[str, str]] = MappingProxyType(
         "loss": N_("fewer tokens at once, or recomputing activations; a 4-bit base makes the rest smaller"),
         "recompute": N_("fewer tokens at once or shorter rows, or recomputing activations"),
         "bwd_end": N_("moving fewer weights: adapters or the last layers, or fewer tokens at once"),
+        "embedding": N_("moving fewer weights: adapters or the last layers"),
         "step": N_("moving fewer weights: adapters or the last layers"),
         "load": N_("a smaller model"),
     }

@@ -41,6 +41,7 @@ class Profile:
     tolerance: float
     source: str
     loss_rows: int = 0
+    loss_first_per_vocabulary: float = 0.0
     loss_per_label_hidden: float = 0.0
     attention_copies: int = 0
 

@@ -27,6 +27,7 @@ MOMENTS = {
     "loss": N_("end of the forward, in the loss"),
     "recompute": N_("backward of the last block"),
     "bwd_end": N_("end of the backward"),
+    "embedding": N_("gradient of the embedding"),
     "step": N_("optimizer step"),
     "load": N_("loading the model"),
 }
