@@ -1,35 +1,85 @@
 """The guided interface: the line of the house, walked one screen at a time."""
 
+import os
+import sys
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from advisor.decide.answers import Answers, parse
+from advisor.catalog.gpus import Hardware, hardware
+from advisor.decide.advice import Advice
+from advisor.decide.advise import advise
+from advisor.decide.answers import Answers, merge, parse
+from advisor.decide.measured import facts
 from advisor.decide.questions import Question, next_question
-from advisor.text import N_, language, use
+from advisor.learn.lantern.tasks import Task, task
+from advisor.plan.compose import TRAINED_LEAVES, propose
+from advisor.plan.proposal import Proposal
+from advisor.run import shelf
+from advisor.run.directory import Run, alive
+from advisor.run.start import start
+from advisor.text import N_, inert, language, t, use
+from advisor.tui import work as between
+from advisor.tui.screens.advice import AdviceScreen
+from advisor.tui.screens.data import DataScreen, Dataset
 from advisor.tui.screens.hardware import Equipment, HardwareScreen
 from advisor.tui.screens.page import Page
+from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.screens.problem import ProblemScreen
 from advisor.tui.screens.question import Answered, QuestionScreen
+from advisor.tui.screens.recipe import RecipeScreen
+from advisor.tui.screens.report import ReportScreen
+from advisor.tui.screens.run import STATES, RunScreen
 from advisor.tui.screens.welcome import Example, NewWalk, PastRun, WelcomeScreen
 from recipes.errors import Failure
+from recipes.report import Report
+
+SHOWN_RUNS = 9
+"""As many as there are digits to choose them with."""
+
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What is known so far; each step of the line adds to it."""
+    """What is known so far; each step of the line adds to it. `task` is set on a walk through the example."""
 
     asked: tuple[Answered, ...] = ()
     equipment: Equipment | None = None
+    task: Task | None = None
+    measured: Report | None = None
+    dataset: Dataset | None = None
+    name: str = ""
+    advice: Advice | None = None
+    proposal: Proposal | None = None
+    recipe: Path | None = None
+    run: Run | None = None
+    finished: bool = False
+    """The line ends here: nothing is trained, or the run goes on without us."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """The card that was chosen; the example runs on what is there."""
+        return self.equipment.hardware if self.equipment else hardware()
 
     @property
     def answers(self) -> Answers:
-        """What the person said, as facts."""
-        return parse({answered.question.fact: answered.choice.value for answered in self.asked})
+        """What the person said and what was measured, as facts."""
+        said = parse({answered.question.fact: answered.choice.value for answered in self.asked})
+        if self.equipment:
+            said = merge(
+                said, parse(between.known(self.equipment.model, self.equipment.hardware), "hardware")
+            )
+        if not self.task or not self.measured:
+            return said
+        declared = {**self.task.declared, "n_labelled": len(self.task.train)}
+        return merge(said, parse(declared, "file"), parse(facts(self.measured), "report"))
 
 
 class AdvisorApp(App[None]):
@@ -43,29 +93,38 @@ class AdvisorApp(App[None]):
         Binding("ctrl+q", "quit", N_("Quit"), show=False, id="quit"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[Run] = []
+
     def on_mount(self) -> None:
         """Begin."""
+        self.set_class(os.environ.get("ADVISOR_GLYPHS") == "ascii", "-ascii")
         self.tour()
 
     @work
     async def tour(self) -> None:
         """From the welcome to the report, and back to the welcome."""
-        while (start := await self.push_screen_wait(WelcomeScreen(()))) is not None:
-            match start:
+        while (start_at := await self.push_screen_wait(WelcomeScreen(_past_runs()))) is not None:
+            match start_at:
                 case NewWalk():
                     await self.walk(Walk(), OWN_PROBLEM)
-                case Example() | PastRun():
-                    pass
+                case Example(task=name):
+                    await self.walk(Walk(task=task(name), name=between.new_name(f"lantern-{name}")), EXAMPLE)
+                case PastRun(directory=path):
+                    await self.walk(Walk(run=shelf.opened(path)), PAST_RUN)
         self.exit()
 
     async def walk(self, walk: Walk, line: "Line") -> None:
         """Take the steps of `line` in order; a step that fails, or is left with Escape, leads to the one before."""
         at = 0
         while 0 <= at < len(line):
-            after = await self.step(line[at], walk)
+            after = await self.take(line[at], walk)
+            if after and after.finished:
+                return
             at, walk = (at + 1, after) if after else (at - 1, walk)
 
-    async def step(self, step: "Step", walk: Walk) -> Walk | None:
+    async def take(self, step: "Step", walk: Walk) -> Walk | None:
         """Take one step; a problem that the person can mend is shown and leads back."""
         try:
             return await step(self, walk)
@@ -75,28 +134,91 @@ class AdvisorApp(App[None]):
 
     async def questions(self, walk: Walk) -> Walk | None:
         """Ask until nothing can change the advice; Escape takes the last answer back."""
-        asked, taken_back = list(walk.asked), None
-        if asked:  # we come back from a later step
-            taken_back = asked.pop()
-        while question := taken_back.question if taken_back else _next(asked):
-            said = await self.push_screen_wait(
-                QuestionScreen(question, asked, taken_back.choice if taken_back else None)
-            )
-            taken_back = None
+        asked = list(walk.asked)
+        back = asked.pop() if asked else None  # coming back from a later step takes an answer back, too
+        while question := back.question if back else _next(asked):
+            said = await self.push_screen_wait(QuestionScreen(question, asked, back.choice if back else None))
+            back = None
             if said == "enough":
                 break
             if said is not None:
                 asked.append(Answered(question, said))
             elif asked:
-                taken_back = asked.pop()
+                back = asked.pop()
             else:
                 return None
         return replace(walk, asked=tuple(asked))
 
     async def hardware(self, walk: Walk) -> Walk | None:
         """Which card, which model."""
-        equipment = await self.push_screen_wait(HardwareScreen(walk.equipment, lambda _: ()))
+        equipment = await self.push_screen_wait(HardwareScreen(walk.equipment, between.needs))
         return replace(walk, equipment=equipment) if equipment else None
+
+    async def measure(self, walk: Walk) -> Walk | None:
+        """Ask the untuned model of the example, before anybody has an opinion."""
+        if walk.measured or not walk.task:
+            return None  # we come back, and what was measured stays measured
+        order = await to_thread(between.probe, walk.task, walk.name)
+        run = start(order, run=order.parent / "measured", measure=True)
+        if not await self.follow(run):
+            return None
+        return replace(walk, measured=shelf.report(run))
+
+    async def measurement(self, walk: Walk) -> Walk | None:
+        """What the untuned model can do."""
+        return await self.shown(walk, ReportScreen(_given(walk.measured)))
+
+    async def advise(self, walk: Walk) -> Walk | None:
+        """What to do, and why; the line ends here when that is not to train."""
+        advice = await to_thread(advise, walk.answers)
+        trains = advice.primary in TRAINED_LEAVES
+        walk = replace(walk, advice=advice, finished=not trains)
+        return await self.shown(walk, AdviceScreen(advice, trains=trains))
+
+    async def data(self, walk: Walk) -> Walk | None:
+        """The examples to learn from."""
+        dataset = await self.push_screen_wait(DataScreen(walk.dataset))
+        if not dataset:
+            return None
+        return replace(walk, dataset=dataset, name=between.new_name(dataset.path.stem))
+
+    async def plan(self, walk: Walk) -> Walk | None:
+        """Every value with its reason."""
+        proposal = await to_thread(_proposal, walk)
+        walk = replace(walk, proposal=proposal)
+        return await self.shown(walk, PlanScreen(proposal, usable_bytes=walk.hardware.usable_bytes))
+
+    async def recipe(self, walk: Walk) -> Walk | None:
+        """The plan as a file that runs anywhere."""
+        path = between.recipe(_given(walk.proposal))
+        return await self.shown(
+            replace(walk, recipe=path), RecipeScreen(path.read_text(encoding="utf-8"), path)
+        )
+
+    async def train(self, walk: Walk) -> Walk | None:
+        """The run, in a process of its own: leaving the screen, or the program, never ends it."""
+        run = walk.run or start(_given(walk.recipe), run=between.RUNS / walk.name)
+        ended = await self.follow(run, predicted=_given(walk.proposal).estimate.allocated)
+        return replace(walk, run=run, finished=not ended)
+
+    async def past(self, walk: Walk) -> Walk | None:
+        """A run of the shelf: follow it, or see how it ended."""
+        run = _given(walk.run)
+        return walk if shelf.entry(run.path).verdict or await self.follow(run) else None
+
+    async def report(self, walk: Walk) -> Walk | None:
+        """Whether it helped."""
+        return await self.shown(walk, ReportScreen(shelf.report(_given(walk.run))))
+
+    async def follow(self, run: Run, *, predicted: int | None = None) -> bool:
+        """Show a run; True when it came to an end while somebody looked."""
+        if run not in self.started:
+            self.started.append(run)
+        return await self.push_screen_wait(RunScreen(run, predicted_bytes=predicted)) == "ended"
+
+    async def shown(self, walk: Walk, screen: Page[bool]) -> Walk | None:
+        """Show a screen that asks nothing; None if it was left with Escape."""
+        return walk if await self.push_screen_wait(screen) else None
 
     async def action_language(self) -> None:
         """Speak the other language, on every screen."""
@@ -109,17 +231,45 @@ class AdvisorApp(App[None]):
 Step = Callable[[AdvisorApp, Walk], Awaitable[Walk | None]]
 Line = tuple[Step, ...]
 
-OWN_PROBLEM: Line = (AdvisorApp.questions, AdvisorApp.hardware)
+TRAINING: Line = (AdvisorApp.plan, AdvisorApp.recipe, AdvisorApp.train, AdvisorApp.report)
+OWN_PROBLEM: Line = (AdvisorApp.questions, AdvisorApp.hardware, AdvisorApp.advise, AdvisorApp.data, *TRAINING)
+EXAMPLE: Line = (AdvisorApp.measure, AdvisorApp.measurement, AdvisorApp.advise, *TRAINING)
+PAST_RUN: Line = (AdvisorApp.past, AdvisorApp.report)
 
 
 def _next(asked: list[Answered]) -> Question | None:
     """The next question after these answers."""
-    answers = Walk(tuple(asked)).answers
-    return next_question(answers, {answered.question.fact for answered in asked})
+    return next_question(Walk(tuple(asked)).answers, {answered.question.fact for answered in asked})
+
+
+def _proposal(walk: Walk) -> Proposal:
+    leaf, machine = _given(walk.advice).primary, walk.hardware
+    if walk.task and walk.measured:
+        return propose(between.example(walk.task, walk.measured, leaf=leaf, name=walk.name, hardware=machine))
+    rows, shape = _given(walk.dataset).converted.rows, _given(walk.equipment).model
+    return propose(between.own(rows, leaf=leaf, name=walk.name, hardware=machine, shape=shape))
+
+
+def _given(known: Known | None) -> Known:
+    """What an earlier step of the line has brought."""
+    if known is None:
+        raise LookupError("a step of the line is missing")
+    return known
+
+
+def _past_runs() -> tuple[PastRun, ...]:
+    """The newest runs of the shelf."""
+    return tuple(
+        PastRun(entry.path, t(STATES[entry.state][1])) for entry in shelf.entries(between.RUNS)[:SHOWN_RUNS]
+    )
 
 
 def run() -> int:
-    """Open the interface and return the exit code."""
+    """Open the interface and return the exit code; what still runs is told with the command that finds it again."""
     app = AdvisorApp()
     app.run()
+    for left in app.started:
+        if alive(left):
+            told = t(N_("{run} goes on; watch it with: advisor runs attach {run}"), run=str(left.path))
+            sys.stderr.write(inert(told) + "\n")
     return app.return_code or 0

@@ -7,7 +7,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 
-from advisor.decide.advice import Advice, Band
+from advisor.decide.advice import Advice, Band, Filled, Step
+from advisor.decide.answers import FACTS
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
@@ -27,10 +28,12 @@ ROLES = {
 COME_BACK = N_(
     "Come back when this was tried and measured and is still not good enough: then training has something to beat."
 )
+SHOWN_FLIPS = 5
+"""The changes nearest to the answers come first; more than these distract."""
 
 
 class AdviceScreen(Page[bool]):
-    """Show an advice; True goes on (to the plan, or, where nothing is trained, to the end)."""
+    """Show an advice; True goes on (to the plan, or, where nothing is trained here, to the end)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Go on"), id="on")]
 
@@ -63,71 +66,94 @@ class AdviceScreen(Page[bool]):
     def _verdict(self) -> Iterator[Widget]:
         advice = self.advice
         mark, word, style = BANDS[advice.confidence.band]
-        yield Prose((t(LEAVES[advice.primary].means), "bold $text-accent"), id="primary")
-        yield from (Prose(t(stage.why)) for stage in advice.plan if stage.role == "primary")
-        yield Prose((f"{mark} ", style), t(N_("Confidence: ")), (t(word), style))
-        yield from (Prose(("  " + t(cap), "$text-muted")) for cap in advice.confidence.caps)
+        yield Prose((_leaf(advice.primary), "bold $text-accent"), f"  [{advice.primary}]", id="primary")
+        yield from (Prose(said(stage.why)) for stage in advice.plan if stage.role == "primary")
+        yield Prose((f"{mark} ", style), t(N_("Confidence: ")), (t(word), style), *self._caps())
         if advice.open:
-            yield Prose(t(N_("Still open: this is only the cheapest first step. Answer more to settle it.")))
+            yield Prose(
+                t(
+                    N_(
+                        "Still open: this is only the cheapest first step; the questions below would settle it."
+                    )
+                )
+            )
         if not self.trains:
-            yield Prose((t(N_("Do not train now.")), "bold"), " ", t(COME_BACK))
-        if advice.stop_rule:
-            yield Prose(t(N_("Stop when: ")), t(advice.stop_rule))
+            yield Prose((t(N_("Nothing is trained here now.")), "bold"), " ", t(COME_BACK))
+        yield Prose((t(N_("Stop rule: ")), "bold"), said(advice.stop_rule))
+
+    def _caps(self) -> Iterator[str]:
+        if caps := self.advice.confidence.caps:
+            yield t(N_(" (held down by: {reasons})"), reasons="; ".join(map(said, caps)))
 
     def _stages(self) -> Iterator[Widget]:
         for stage in self.advice.plan:
-            more = "".join(f"\n   + {t(ATTACHMENTS[code])}" for code in stage.attachments)
             yield Prose(
-                (f"{stage.stage}. {t(LEAVES[stage.leaf].means)}", "bold"), f"  {t(ROLES[stage.role])}", more
+                (f"{stage.stage}. {_leaf(stage.leaf)}", "bold"), (f"  {t(ROLES[stage.role])}", "dim"), hang=3
             )
+            yield from (Prose(f"   - {t(ATTACHMENTS[code])}", hang=5) for code in stage.attachments)
 
     def _way(self) -> Iterator[Widget]:
         for step in self.advice.path:
-            mark = "?" if step.assumed else "✓"
-            yield Prose(
-                f"{mark} {step.start} ",
-                (step.answer, "bold"),
-                f" > {step.end}  ",
-                (t(step.why), "$text-muted"),
-            )
+            if step.origin == "seed001" or step.grade:
+                yield Prose(*_step(step), hang=2)
 
     def _flips(self) -> Iterator[Widget]:
-        for flip in self.advice.flips:
+        for flip in self.advice.flips[:SHOWN_FLIPS]:
+            fact = t(FACTS[flip.fact].means)
             yield Prose(
-                (t(flip.change), "bold"),
-                " > ",
-                t(LEAVES[flip.primary].means),
-                ("\n  " + t(flip.experiment), "$text-muted"),
+                f"{fact}: ", (said(flip.change), "bold"), " > ", (_leaf(flip.primary), "bold"), hang=2
             )
-        if self.advice.cheapest_test:
-            yield Prose(t(N_("Cheapest test: ")), t(self.advice.cheapest_test))
+        yield Prose((t(N_("Cheapest test: ")), "bold"), said(self.advice.cheapest_test), hang=2)
 
     def _asks(self) -> Iterator[Widget]:
         for ask in self.advice.ask_next:
-            yield Prose(
-                "? ", t(ask.question), (t(N_(" (about {minutes} min)"), minutes=ask.minutes), "$text-muted")
-            )
+            cost = t(N_("about {minutes} min"), minutes=ask.minutes)
+            yield Prose("? ", said(ask.question), (f"  {cost}", "dim"), hang=2)
 
     def _warnings(self) -> Iterator[Widget]:
-        yield from (Prose(("! ", "$text-warning"), t(warned.message)) for warned in self.advice.warnings)
+        yield from (Prose(("! ", "$text-warning"), said(one.message), hang=2) for one in self.advice.warnings)
 
     def _alternatives(self) -> Iterator[Widget]:
-        for other in self.advice.alternatives:
-            yield Prose((t(LEAVES[other.leaf].means), "bold"), "  ", t(other.why))
+        yield from (Prose("- ", said(other.why), hang=2) for other in self.advice.alternatives)
 
     def _excluded(self) -> Iterator[Widget]:
         for struck in self.advice.excluded:
+            back = t(N_("possible again: {change}"), change=said(struck.relax)) if struck.relax else ""
             yield Prose(
                 ("✗ ", "$text-error"),
-                (t(LEAVES[struck.leaf].means), "bold"),
-                "  ",
-                t(struck.reason),
-                ("\n  " + t(N_("possible again: ")) + t(struck.relax), "$text-muted") if struck.relax else "",
+                (_leaf(struck.leaf), "bold"),
+                f"  {said(struck.reason)}",
+                (f"\n{back}" if back else "", "dim"),
+                hang=2,
             )
 
     def action_on(self) -> None:
         """Go on."""
         self.dismiss(True)
+
+
+def said(sentence: str) -> str:
+    """A sentence of the advice in the reader's language, with its places filled."""
+    if isinstance(sentence, Filled):
+        words = {
+            name: t(value) if isinstance(value, str) else value for name, value in sentence.values.items()
+        }
+        return t(sentence.template, **words)
+    return t(sentence)
+
+
+def _leaf(name: str) -> str:
+    return t(LEAVES[name].means)
+
+
+def _step(step: Step) -> Iterator[tuple[str, str]]:
+    yield ("? " if step.assumed else "✓ ", "$text-warning" if step.assumed else "$text-success")
+    yield (f"{step.start} {step.answer}  ", "bold")
+    yield (said(step.why), "")
+    if step.grade:
+        yield ("  " + t(N_("[evidence {grade}: {source}]"), grade=step.grade, source=step.source), "dim")
+    if step.assumed:
+        yield ("  " + t(N_("(assumed: not answered)")), "$text-warning")
 
 
 def _panel(heading: str, lines: Iterable[Widget]) -> Iterator[Widget]:

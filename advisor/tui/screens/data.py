@@ -24,7 +24,7 @@ SHOWN = 50
 MARKS: dict[Level, tuple[str, str]] = {
     "error": ("✗", "$text-error"),
     "warning": ("!", "$text-warning"),
-    "info": ("-", "$text-muted"),
+    "info": ("-", "dim"),
 }
 
 
@@ -137,6 +137,6 @@ def _finding(finding: Finding) -> list[tuple[str, str]]:
     mark, style = MARKS[finding.level]
     return [
         ("\n" + f"{mark} {finding.code} ", style),
-        (f"{finding.place}  ", "$text-muted"),
+        (f"{finding.place}  ", "dim"),
         (t(finding.message, **finding.values), ""),
     ]

@@ -30,7 +30,7 @@ class Equipment:
 
 
 Item = TypeVar("Item", Hardware, ModelShape)
-Needs = Callable[[Equipment], Sequence[Need]]
+Needs = Callable[[ModelShape, Hardware], Sequence[Need]]
 """What each way of training would need there; given by the tour, so that the screen computes nothing."""
 
 
@@ -101,18 +101,24 @@ class HardwareScreen(Page[Equipment]):
     def _show_bars(self) -> None:
         equipment = self._highlighted()
         self.query_one("#memory").display = equipment is not None
-        if equipment:
-            self.query_one("#against", Prose).say(
+        if equipment is None:
+            return
+        card, against = equipment.hardware, self.query_one("#against", Prose)
+        try:
+            needs = tuple(self.needs(equipment.model, card))
+        except Failure as failure:
+            needs = ()
+            against.say(("? ", "$text-warning"), t(failure.problem, **failure.values))
+        else:
+            against.say(
                 t(
                     N_("{model} on {card}, {size} usable"),
                     model=equipment.model.name,
-                    card=equipment.hardware.name,
-                    size=gib(equipment.hardware.usable_bytes),
+                    card=card.name,
+                    size=gib(card.usable_bytes),
                 )
             )
-            self.query_one("#bars", MemoryBars).show(
-                tuple(self.needs(equipment)), equipment.hardware.usable_bytes
-            )
+        self.query_one("#bars", MemoryBars).show(needs, card.usable_bytes)
 
     def _highlighted(self) -> Equipment | None:
         card = self.query_one("#cards", Choices).highlighted

@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pydantic import BaseModel
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 
-from advisor.plan.proposal import Proposal, Reason
+from advisor.plan.proposal import Proposal
+from advisor.show.plan import flat, sentence
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.memory_bar import MemoryBars, Need
 from advisor.tui.widgets.panel import Panel
 from advisor.tui.widgets.prose import Prose
 from advisor.units import gib, seconds
+
+SHORT = 40
+"""Cells of a value: sums and prompts stand in the recipe in full."""
 
 
 class PlanScreen(Page[bool]):
@@ -38,7 +41,7 @@ class PlanScreen(Page[bool]):
             if proposal.concessions:
                 yield Panel(
                     t(N_("Conceded so that it fits")),
-                    [Prose("- ", _said(r), hang=2) for r in proposal.concessions],
+                    [Prose("- ", sentence(r), hang=2) for r in proposal.concessions],
                 )
             yield Panel(t(N_("Each value and its reason")), self._values())
 
@@ -61,7 +64,7 @@ class PlanScreen(Page[bool]):
                 yield Prose(
                     f"  {gib(term.bytes):>10}  ",
                     t(term.name),
-                    (f"  {term.arithmetic}", "$text-muted"),
+                    (f"  {term.arithmetic}", "dim"),
                     hang=14,
                 )
         if length:
@@ -70,22 +73,16 @@ class PlanScreen(Page[bool]):
             )
 
     def _values(self) -> Iterator[Widget]:
-        for key, reason in self.proposal.why.items():
-            yield Prose((f"{key} = {_value(self.proposal.plan, key)}", "bold"), "  ", _said(reason), hang=2)
+        for key, value in flat(self.proposal.plan.model_dump(exclude_none=True)):
+            reason = self.proposal.why.get(key)
+            said = f"  {sentence(reason)}" if reason else ""
+            yield Prose((f"{key} = {_short(value)}", "bold"), (said, "dim"), hang=2)
 
     def action_on(self) -> None:
         """Write it down."""
         self.dismiss(True)
 
 
-def _said(reason: Reason) -> str:
-    source = f" [{reason.source}]" if reason.source else ""
-    return t(reason.text, **reason.values) + source
-
-
-def _value(part: BaseModel, key: str) -> object:
-    """The value of a dotted key."""
-    found: object = part
-    for name in key.split("."):
-        found = getattr(found, name, "")
-    return found
+def _short(value: object) -> str:
+    words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."

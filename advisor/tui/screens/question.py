@@ -50,7 +50,7 @@ class QuestionScreen(Page[Choice | Literal["enough"]]):
         with Horizontal():
             yield Path(path, id="path")
             with VerticalScroll(id="asked", can_focus=False):
-                yield Prose((one_line(path), "$text-muted"), id="path_line")
+                yield Prose((one_line(path), "dim"), id="path_line")
                 yield Prose((t(self.question.text), "bold"), id="text")
                 yield Choices(
                     [t(c.label) for c in self.question.choices], chosen=self.highlighted, id="choices"
