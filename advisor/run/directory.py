@@ -12,8 +12,11 @@ EVENTS: Final = "events.jsonl"
 OUTPUT: Final = "stdout.log"
 REPORT: Final = "report.json"
 CONTROL: Final = "control"
+PROBE: Final = "probe.json"
 MARKER: Final = "control/run.json"
 """Written by the trainer: whose directory this is, and which process holds it."""
+WISHES: Final = ("pause", "stop", "evaluate")
+"""Empty files in `control`, obeyed at the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ def alive(run: Run) -> bool:
     if run.process is not None:
         return run.process.poll() is None
     marker = read_marker(run.path)
-    pid, born = marker.get("pid"), marker.get("process_start")
-    if not isinstance(pid, int):
+    pid, born, boot = marker.get("pid"), marker.get("process_start"), marker.get("boot_id")
+    if not isinstance(pid, int) or pid <= 0 or (boot and boot != boot_id()):
         return False
     seen = process_start(pid)
     return seen is not None and (not isinstance(born, int) or born == seen)
@@ -71,6 +74,14 @@ def process_start(pid: int) -> int | None:
     fields = text.rpartition(")")[2].split()  # the name in brackets may hold spaces and brackets
     state, start = fields[0], int(fields[19])
     return None if state in {"Z", "X"} else start
+
+
+def boot_id() -> str:
+    """The name of this boot of the computer: process ids and ticks begin anew with each."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _signals(pid: int) -> bool:

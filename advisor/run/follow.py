@@ -3,10 +3,10 @@
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -78,11 +78,11 @@ def whole(path: Path) -> int:
 
 
 def last_attempt(path: Path) -> int:
-    """The offset of the last `start` event: a resumed run has several, and only the last is what goes on now."""
-    before, found = 0, 0
+    """The offset where the last attempt begins: each process that writes says `start`, a resumed run has several."""
+    before, found, pid = 0, 0, None
     for event, after in events(path):
-        if event.type == "start":
-            found = before
+        if event.type == "start" and (pid is None or event.number("pid") != pid):
+            found, pid = before, event.number("pid")
         before = after
     return found
 
@@ -116,32 +116,33 @@ State = Literal["running", "done", "stopped", "error", "died"]
 class Outcome:
     """How a run ended, and what of it is safe.
 
-    `exit` is a code of `recipes.exits`. `saved_step` is the last checkpoint that was committed. `missing_lines`
-    counts gaps in the numbers of the events.
+    `exit` is a code of `recipes.exits`. `saved_step` is the last checkpoint that was committed, by this attempt
+    or an earlier one. `message` is in English; `problem` and `remedy` are message ids with places for `values`.
+    `missing_lines` counts gaps in the numbers of the events.
     """
 
     state: State
-    exit: int
+    exit: int = Exit.OK
     step: int = 0
     steps: int | None = None
     saved_step: int | None = None
     code: str = ""
     message: str = ""
+    problem: str = ""
     remedy: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
+    places: tuple[str, ...] = ()
     report: Path | None = None
     missing_lines: int = 0
 
 
 def outcome(run: Run) -> Outcome:
     """Tell the outcome from the last line, not from the launcher; without a last line, from how the process died."""
-    seen = [event for event, _ in events(run.events, run.offset)]
-    found = _folded(seen, run)
-    if found.state != "running":
-        return found
-    if alive(run):
+    found = _folded(run)
+    if found.state != "running" or alive(run):
         return found
     code = run.process.returncode if run.process is not None else None
-    return replace(found, state="died", exit=_exit(code), message=found.message or last_words(run))
+    return replace(found, state="died", exit=_exit(code), message=last_words(run))
 
 
 def last_words(run: Run, *, limit: int = 2_000) -> str:
@@ -154,57 +155,65 @@ def last_words(run: Run, *, limit: int = 2_000) -> str:
         return ""
 
 
-def _folded(seen: Iterable[Event], run: Run) -> Outcome:
-    found, last = Outcome("running", Exit.OK), None
-    for event in seen:
+def _folded(run: Run) -> Outcome:
+    """All events in one value: of earlier attempts only what they saved, of the last one everything."""
+    found, last = Outcome("running"), None
+    for event, after in events(run.events):
+        if after <= run.offset:
+            found, last = Outcome("running", saved_step=_saved(found, event)), event.seq
+            continue
         gap = max(0, event.seq - last - 1) if last is not None else 0
         found, last = replace(found, missing_lines=found.missing_lines + gap), event.seq
         found = _after(found, event, run)
     return found
 
 
+def _saved(found: Outcome, event: Event) -> int | None:
+    step = event.number("step") if event.type == "checkpoint" else None
+    return found.saved_step if step is None else int(step)
+
+
 def _after(found: Outcome, event: Event, run: Run) -> Outcome:
     """The outcome as it looks after one more event."""
     step = event.number("step")
-    if step is not None and event.type != "checkpoint":
-        found = replace(found, step=int(step))
     match event.type:
         case "start":
-            resumed = event.number("resumed_from")
-            steps = event.number("steps")
-            return replace(
-                found,
-                steps=None if steps is None else int(steps),
-                step=int(resumed or 0),
-                saved_step=None if resumed is None else int(resumed),
-            )
+            steps, resumed = event.number("steps"), event.number("resumed_from")
+            return replace(found, steps=None if steps is None else int(steps), step=int(resumed or 0))
         case "checkpoint":
-            return replace(found, saved_step=found.saved_step if step is None else int(step))
+            return replace(found, saved_step=_saved(found, event))
         case "done":
             path = run.path / REPORT
-            return replace(
-                found, state="done", exit=_code(event, Exit.OK), report=path if path.is_file() else None
-            )
+            report = path if path.is_file() else None
+            return replace(found, state="done", exit=_code(event, Exit.OK), report=report)
         case "stopped":
-            return replace(
-                found, state="stopped", exit=_code(event, Exit.INTERRUPTED), message=event.text("reason")
-            )
+            step = found.step if step is None else int(step)
+            exit_code = _code(event, Exit.INTERRUPTED)
+            return replace(found, state="stopped", exit=exit_code, step=step, message=event.text("reason"))
         case "error":
-            return replace(
-                found,
-                state="error",
-                exit=_code(event, Exit.BUG),
-                code=event.text("code"),
-                message=event.text("msg"),
-                remedy=event.text("remedy"),
-            )
+            return replace(found, state="error", **_failure(event))
         case _:
-            return found
+            return found if step is None else replace(found, step=int(step))
+
+
+def _failure(event: Event) -> dict[str, Any]:
+    extra = event.model_extra or {}
+    values, places = extra.get("values"), extra.get("places")
+    return {
+        "exit": _code(event, Exit.BUG),
+        "code": event.text("code"),
+        "message": event.text("msg"),
+        "problem": event.text("msgid"),
+        "remedy": event.text("remedy"),
+        "values": values if isinstance(values, dict) else {},
+        "places": tuple(map(str, places)) if isinstance(places, list) else (),
+    }
 
 
 def _code(event: Event, default: Exit) -> int:
-    code = event.number("exit")
-    return default if code is None else int(code)
+    """The exit code that an event names; a failure that says 0 is not believed."""
+    code = int(event.number("exit") or 0)
+    return code if code in set(Exit) and (code or event.type == "done") else default
 
 
 def _exit(returncode: int | None) -> int:

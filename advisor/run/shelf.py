@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from advisor.errors import BadValue, Busy, NoRoom, UnknownName
-from advisor.run.directory import CONTROL, MARKER, REPORT, Run, alive, read_marker
+from advisor.run.directory import CONTROL, EVENTS, MARKER, REPORT, Run, alive, read_marker
 from advisor.run.follow import State, events, last_attempt, outcome
 from recipes.report import Report, Verdict
 from recipes.words import N_
@@ -43,11 +43,12 @@ def entry(path: Path) -> Entry:
     run = opened(path)
     first = next((event for event, _ in events(run.events, run.offset) if event.type == "start"), None)
     ended = outcome(run)
-    receipt = _report(path) if ended.state == "done" else None
+    state = "running" if ended.state != "done" and alive(run) else ended.state
+    receipt = _report(path) if state == "done" else None
     return Entry(
         name=path.name,
         path=path,
-        state=ended.state,
+        state=state,
         step=ended.step,
         steps=ended.steps,
         saved_step=ended.saved_step,
@@ -61,8 +62,7 @@ def entry(path: Path) -> Entry:
 def opened(path: Path) -> Run:
     """A run that somebody else started, from its last attempt on."""
     pid = read_marker(path).get("pid")
-    run = Run(path, pid if isinstance(pid, int) else None)
-    return Run(path, run.pid, None, last_attempt(run.events))
+    return Run(path, pid if isinstance(pid, int) else None, None, last_attempt(path / EVENTS))
 
 
 def find(root: Path, name: str) -> Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from advisor.errors import Busy, MissingPackage, NoRoom
-from advisor.run.directory import CONTROL, MARKER, OUTPUT, Run, alive
+from advisor.run.directory import CONTROL, MARKER, OUTPUT, PROBE, RECIPE, WISHES, Run, alive
 from advisor.run.follow import whole
 from recipes.words import N_
 
@@ -69,6 +69,8 @@ def start(
             names=", ".join(missing),
         )
     _claim(run, resume=resume)
+    for wish in WISHES:  # a wish to the attempt before is not one to this
+        (run / CONTROL / wish).unlink(missing_ok=True)
     words = command(recipe, run, resume=resume, accept_changes=accept_changes, measure=measure)
     offset = whole(Run(run).events)
     try:
@@ -111,7 +113,7 @@ def _claim(run: Path, *, resume: bool) -> None:
     """Make the directory, or see that it is free or ours to go on in."""
     try:
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        strangers = {entry.name for entry in run.iterdir()} - {OUTPUT, CONTROL}
+        strangers = {entry.name for entry in run.iterdir()} - {OUTPUT, CONTROL, RECIPE, PROBE}
     except OSError as error:
         raise _no_room(run, error) from None
     ours = (run / MARKER).is_file()

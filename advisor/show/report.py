@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.cells import cell_len, set_cell_size
 
 from advisor import units
+from advisor.show.columns import columns
 from advisor.text import N_, inert, t
 from recipes.report import Arm, Difference, Rate, Report, Training, Verdict
 
@@ -16,10 +17,10 @@ ARMS = {
     "tuned": N_("tuned"),
 }
 VERDICTS: dict[Verdict, str] = {
-    "helped": N_("Training helped: {score} rose by {points} points over the best of the others ({arm})."),
-    "hurt": N_("Training hurt: {score} is {points} points worse than the best of the others ({arm})."),
+    "helped": N_("Training helped: {score} is {points} points above the best other arm ({arm})."),
+    "hurt": N_("Training hurt: {score} is {points} points below the best other arm ({arm})."),
     "cannot_tell": N_(
-        "These rows cannot tell whether training helped: {score} differs by {points} points from {arm}."
+        "These rows cannot tell whether it helped: {score} differs by {points} points ({arm})."
     ),
     "not_trained": N_("Nothing was trained: this is a measurement."),
 }
@@ -34,6 +35,8 @@ LIKELIHOOD: dict[Verdict, str] = {
 WIDTH = 80
 CELL = 13
 """Width of an arm's column: "100 (96-100)" and a space."""
+NAME = 20
+"""A check may be called by 32 letters; the report has it in full."""
 SURE = 0.001
 
 
@@ -82,37 +85,26 @@ def _table(report: Report) -> Iterator[str]:
 
 
 def _comparison(report: Report) -> Iterator[str]:
-    for difference in report.differences:
-        if difference.score == "nll":
-            yield _nats_line(difference)
-        else:
-            yield _points_line(difference)
+    """Tuned minus the best other arm, score by score."""
+    if not report.differences:
+        return
+    heads = (N_("tuned minus"), N_("points"), N_("95 % interval"), N_("p"), N_("detects"))
+    rows = [_difference(difference) for difference in report.differences]
+    yield from columns([["", *map(t, heads)], *rows])
 
 
-def _points_line(d: Difference) -> str:
-    return t(
-        N_(
-            "{score}: tuned minus {arm} {value:+.0f} points ({low:+.0f} to {high:+.0f}), {p}; seen from {least:.0f}"
-        ),
-        score=inert(d.score),
-        arm=t(ARMS[d.against]),
-        value=100 * d.value,
-        low=100 * d.low,
-        high=100 * d.high,
-        p=_p(d),
-        least=100 * d.detectable,
-    )
-
-
-def _nats_line(d: Difference) -> str:
-    return t(
-        N_("loss: tuned minus {arm} {value:+.3f} nats a token ({low:+.3f} to {high:+.3f}), {p}"),
-        arm=t(ARMS[d.against]),
-        value=d.value,
-        low=d.low,
-        high=d.high,
-        p=_p(d),
-    )
+def _difference(d: Difference) -> list[str]:
+    """A line of the comparison; a likelihood in nats a token, everything else in points of a hundred."""
+    scale, form, unit = (1, "+.3f", " " + t(N_("nats"))) if d.score == "nll" else (100, "+.0f", "")
+    name = t(N_("loss")) if d.score == "nll" else inert(d.score)
+    return [
+        _clipped(name, NAME),
+        t(ARMS[d.against]),
+        f"{scale * d.value:{form}}{unit}",
+        t(N_("{low} to {high}"), low=f"{scale * d.low:{form}}", high=f"{scale * d.high:{form}}"),
+        f"< {SURE}" if d.p_value < SURE else f"{d.p_value:.3f}",
+        f"{scale * d.detectable:{form[1:]}}{unit}",
+    ]
 
 
 def _receipt(report: Report) -> Iterator[str]:
@@ -136,8 +128,8 @@ def _receipt(report: Report) -> Iterator[str]:
         N_("loss   {first:.3f} to {last:.3f}"), first=training.first_loss, last=training.last_loss
     ) + _held_out(training)
     quantity = {
-        "cuda_max_allocated": N_("allocated on the GPU"),
-        "cpu_peak_rss_delta": N_("growth of the process on the CPU"),
+        "cuda_max_allocated": N_("GPU: allocated"),
+        "cpu_peak_rss_delta": N_("CPU: growth of the process"),
     }[memory.quantity]
     yield t(
         N_("memory {measured} measured, {predicted} predicted ({quantity})"),
@@ -165,8 +157,12 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _row(name: str, cells: Sequence[str], first: int) -> str:
-    label = name if cell_len(name) < first else set_cell_size(name, first - 3) + ".."
-    return (set_cell_size(label, first) + "".join(set_cell_size(cell, CELL) for cell in cells)).rstrip()
+    label = set_cell_size(_clipped(name, first - 1), first)
+    return (label + "".join(set_cell_size(cell, CELL) for cell in cells)).rstrip()
+
+
+def _clipped(name: str, width: int) -> str:
+    return name if cell_len(name) <= width else set_cell_size(name, width - 2) + ".."
 
 
 def _rate(rate: Rate | None) -> str:
@@ -177,7 +173,3 @@ def _rate(rate: Rate | None) -> str:
 
 def _nats(arm: Arm) -> str:
     return "-" if arm.nll is None else f"{arm.nll.value:.3f}"
-
-
-def _p(d: Difference) -> str:
-    return f"p < {SURE}" if d.p_value < SURE else f"p = {d.p_value:.3f}"

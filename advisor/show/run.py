@@ -1,5 +1,7 @@
 """A run while it goes: events folded into one line of progress, and the events that deserve a line of their own."""
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from advisor import units
@@ -13,6 +15,13 @@ PHASES = {
     "train": N_("training"),
     "evaluate": N_("judging"),
     "save": N_("saving"),
+}
+STATES = {
+    "running": N_("running"),
+    "done": N_("done"),
+    "stopped": N_("stopped"),
+    "error": N_("failed"),
+    "died": N_("died"),
 }
 WIDTH = 79
 """One less than the narrowest terminal we promise: a full line would wrap, and could not be rewritten."""
@@ -118,6 +127,7 @@ def ending(
     saved_step: int | None,
     code: str = "",
     message: str = "",
+    places: Sequence[str] = (),
     remedy: str = "",
 ) -> tuple[str, ...]:
     """The last lines of a run that was stopped, failed or died: what happened, what is safe, what to do."""
@@ -132,7 +142,8 @@ def ending(
             return (t(N_("stopped at step {step}; {safe}"), step=step, safe=safe), resume)
         case "error":
             helps = [f"{t(N_('help'))}: {_clean(remedy)}"] if remedy else []
-            return (_error(code, _clean(message)), f"  --> {inert(where)}", f"     = {safe}", *helps)
+            named = [f"     = {_clean(place)}" for place in places[:SHOWN_PLACES]]
+            return (_error(code, _clean(message)), f"  --> {inert(where)}", *named, f"     = {safe}", *helps)
         case "died":
             printed = [f"     | {inert(said)}" for said in message.splitlines()[-LAST_LINES:]]
             head = _error("R0400", t(N_("the trainer died without a last word; this is what it printed")))
@@ -141,6 +152,20 @@ def ending(
             return ()
 
 
+def filled(sentence: str, values: Mapping[str, object]) -> str | None:
+    """Say a sentence that came in a file: translated, its plain places filled; None if it has others, or is none.
+
+    Not with `str.format`: a template from a file could ask for a width of a billion, or for attributes.
+    """
+    said = t(sentence) if sentence else ""
+    if not said or "{" in PLACE.sub("", said):
+        return None
+    return PLACE.sub(lambda place: str(values.get(place[1], place[0])), said)
+
+
+PLACE = re.compile(r"\{(\w+)(?:!r)?\}")
+SHOWN_PLACES = 8
+"""Rows that are named; the report and the events have more."""
 LAST_LINES = 8
 """The end of what a dead process printed; the rest is in its stdout.log."""
 

@@ -1,0 +1,143 @@
+"""`advisor measure`: how good a base model, a prompt and examples are on held-out rows, before anything is trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from advisor.cli import voice, watch
+from advisor.data import store
+from advisor.data.convert import convert
+from advisor.data.split import split
+from advisor.errors import BadValue, NoRoom
+from advisor.run.start import start
+from advisor.text import N_, t
+from recipes.plan import Data, Evaluation, Layout, Model, Probe
+from recipes.rows import Row
+
+PROBE = "probe.json"
+TRAIN = "train.jsonl"
+HELD_OUT = "held_out.jsonl"
+SEED = 0
+"""The split that `advisor recipe` makes of the same file."""
+LENGTH_TOKENS = 2_048
+"""Nothing is trained, so nothing is dropped for its length; the schema asks."""
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(
+    help=t(N_("Measure a base model, a prompt and few-shot examples on held-out rows. Nothing is trained."))
+)
+@click.option("--model", "model_id", required=True, help=t(N_("A model directory, or a hub id.")))
+@click.option("--data", type=FILE, help=t(N_("A dataset in any known format; a part of it is held out.")))
+@click.option("--train", "train_path", type=FILE, help=t(N_("Or: rows to take the examples from.")))
+@click.option("--held-out", "held_out_path", type=FILE, help=t(N_("... and rows to judge on.")))
+@click.option("--prompt", help=t(N_("The instruction of the prompt arm.")))
+@click.option("--few-shot-prompt", help=t(N_("The instruction above the examples, if it is another one.")))
+@click.option(
+    "--shots", type=click.IntRange(0, 64), default=3, show_default=True, help=t(N_("Examples shown."))
+)
+@click.option(
+    "--rows", type=click.IntRange(1), default=100, show_default=True, help=t(N_("Rows judged at most."))
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help=t(N_("Length of an answer.")),
+)
+@click.option("--primary", help=t(N_("The score that decides: exact, fields, nll or the name of a check.")))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help=t(N_("Where to write.")),
+)
+@click.option("--json", "as_json", is_flag=True, help=t(N_("Print the events, one JSON object a line.")))
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model_id: str,
+    data: Path | None,
+    train_path: Path | None,
+    held_out_path: Path | None,
+    prompt: str | None,
+    few_shot_prompt: str | None,
+    shots: int,
+    rows: int,
+    max_new_tokens: int,
+    primary: str | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Write rows and a probe, then run it."""
+    train, held_out = _rows(data, train_path, held_out_path)
+    evaluation = Evaluation(
+        rows=rows,
+        max_new_tokens=max_new_tokens,
+        shots=shots,
+        prompt=prompt,
+        few_shot_prompt=few_shot_prompt,
+        primary=primary or _primary(held_out),
+    )
+    probe = Probe(
+        model=Model(id=_place(model_id)),
+        data=_written(output, train, held_out),
+        evaluation=evaluation,
+        layout=Layout(),
+    )
+    path = output / PROBE
+    path.write_text(probe.model_dump_json(indent=2, exclude_none=True), encoding="utf-8")
+    ctx.exit(watch.to_the_end(start(path, run=output / "run", measure=True), as_json=as_json))
+
+
+def _rows(
+    data: Path | None, train: Path | None, held_out: Path | None
+) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Rows to show and rows to judge: one file that is split, or two."""
+    if data is not None and train is None and held_out is None:
+        converted = convert(data)
+        voice.note(N_("{count} rows, read as {format}"), count=len(converted.rows), format=converted.format)
+        return split(converted.rows, None, SEED)
+    if data is None and train is not None and held_out is not None:
+        return store.read_rows(train), store.read_rows(held_out)
+    raise BadValue(
+        N_("it is not clear which rows to judge"),
+        remedy=N_("give --data FILE, or both --train ROWS and --held-out ROWS"),
+    )
+
+
+def _primary(held_out: Sequence[Row]) -> str:
+    """The score that decides where nobody says: what the rows themselves check, else the whole answer."""
+    if any(row.kind == "text" for row in held_out):
+        return "nll"
+    named = [check.name for check in held_out[0].checks] if held_out else []
+    shared = [name for name in named if all(name in {check.name for check in row.checks} for row in held_out)]
+    return shared[0] if shared else "exact"
+
+
+def _place(model: str) -> str:
+    """A directory by its full path, since the probe lies elsewhere; a hub id as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _written(output: Path, train: Sequence[Row], held_out: Sequence[Row]) -> Data:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NoRoom(
+            N_("the directory cannot be made: {reason}"),
+            remedy=N_("choose another place with -o"),
+            where=str(output),
+            reason=error.strerror or str(error),
+        ) from None
+    return Data(
+        train=TRAIN,
+        train_sha256=store.write(output / TRAIN, train),
+        held_out=HELD_OUT,
+        held_out_sha256=store.write(output / HELD_OUT, held_out),
+        length_tokens=LENGTH_TOKENS,
+    )

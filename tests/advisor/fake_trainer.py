@@ -1,0 +1,81 @@
+"""A trainer without torch: `fake_trainer.py SCENARIO DIR` writes what a real one writes, and ends as told."""
+
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+SCENARIO, RUN = sys.argv[1], Path(sys.argv[2])
+numbers = itertools.count()
+
+
+def say(kind, **fields):
+    seq = next(numbers)
+    line = {
+        "v": 1,
+        "seq": seq,
+        "t": f"2026-11-20T12:00:{seq:02d}Z",
+        "mono": float(seq),
+        "type": kind,
+        **fields,
+    }
+    with (RUN / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def started():
+    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(stat[19])
+
+
+def claim():
+    (RUN / "control").mkdir(exist_ok=True)
+    marker = {"kind": "run", "name": RUN.name, "pid": os.getpid(), "process_start": started()}
+    (RUN / "control" / "run.json").write_text(json.dumps(marker))
+
+
+def train(steps, until=lambda step: None):
+    say("start", steps=steps, method="lora", model="tiny\x1b[2J", pid=os.getpid(), resumed_from=None)
+    say("phase", name="train")
+    for step in range(1, steps + 1):
+        say("step", step=step, loss=2.0 / step, lr=0.1, tps=1000.0, eta=float(steps - step))
+        until(step)
+
+
+if SCENARIO == "early":
+    sys.stderr.write("error[P0100]: the recipe is \x1b]0;evil\x07 bad\n")
+    sys.exit(2)
+claim()
+match SCENARIO:
+    case "done":
+        train(20)
+        say("checkpoint", step=20, path="checkpoints/step-00000020", bytes=1)
+        if len(sys.argv) > 3:
+            (RUN / "report.json").write_text(Path(sys.argv[3]).read_text())
+        say("done", exit=0, report="report.json")
+    case "error":
+        train(3)
+        say(
+            "error", exit=5, code="T0401", msg="loss became NaN at step 3\x1b[2J", msgid="loss became {what} at step {step}",
+            values={"what": "NaN\x1b[2J", "step": 3}, remedy="lower the rate from {rate}", places=["a.jsonl:7"],
+        )  # fmt: skip
+        sys.exit(5)
+    case "killed":
+        train(2)
+        say("checkpoint", step=2, path="x", bytes=1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    case "patient":  # trains until it is interrupted, then saves and says so
+        stopping = []
+        signal.signal(signal.SIGINT, lambda *_: stopping.append(1))
+
+        def until(step):
+            time.sleep(0.02)
+            if stopping or (RUN / "control" / "stop").exists():
+                say("checkpoint", step=step, path="x", bytes=1)
+                say("stopped", exit=130, step=step, reason="SIGINT")
+                sys.exit(130)
+
+        train(2000, until)
