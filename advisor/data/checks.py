@@ -27,6 +27,8 @@ MIXED_FORM: Final = (0.8, 0.99)
 """Between these shares a form is neither the rule nor an accident: the rest is listed."""
 OUTLIER_IQR: Final = 3.0
 """Tukey's "far out": this many interquartile ranges beyond the quartiles, on a logarithmic scale."""
+OUTLIER_FACTOR: Final = 4.0
+"""Up to this many times shorter or longer is never far out, however alike the others are."""
 OUTLIER_ROWS: Final = 40
 """Below this many rows quartiles say nothing."""
 BOILERPLATE_SHARE: Final = 0.2
@@ -129,9 +131,9 @@ def lengths(rows: Sequence[Row]) -> Iterator[Finding]:
         return
     sizes = [log(1 + len(row.answer)) for row in rows]
     low, _, high = quantiles(sizes, n=4)
-    reach = OUTLIER_IQR * (high - low)
+    reach = max(OUTLIER_IQR * (high - low), log(OUTLIER_FACTOR))
     odd = [row for row, size in zip(rows, sizes, strict=True) if not low - reach <= size <= high + reach]
-    if odd and high > low:
+    if odd:
         text = N_(
             "{count} answers are much shorter or longer than the others; this one has {characters} characters"
         )

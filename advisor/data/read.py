@@ -379,10 +379,9 @@ def _text_lines(path: Path, pending: list[Finding]) -> Iterator[str]:
     for number, raw in _lines(path):
         text = _decoded(raw, str(path), number) if isinstance(raw, bytes) else raw
         if isinstance(text, Finding):
-            if text.blocking:
-                yield "\n"
-            if text.code != "W_BOM":
+            if text.blocking:  # a byte order mark alone spoils no row
                 pending.append(text)
+                yield "\n"
         elif "\x00" in text:
             pending.append(_bad(str(path), number, text.index("\x00") + 1, N_("a NUL character")))
             yield "\n"
