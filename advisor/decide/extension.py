@@ -200,7 +200,7 @@ _ELSE = (
          N_("The source tree ends here; the remaining levers are asked for."), OURS),
     Edge("O-2a", "q_else", "safety", "a_align", p.wants_safety, N_("Safety and values are the lever."), "OpenAI; Azure"),
     Edge("O-2b", "q_else", "skill", "v_verify", p.can_be_checked, N_("A checkable skill is the lever."), "OpenAI; Azure"),
-    Edge("O-2c", "q_else", "skill", "v_verify", lambda a: a.lacks_skill, N_("Skill is the lever."), "OpenAI; Azure"),
+    Edge("O-2c", "q_else", "skill", "v_verify", p.lacks_skill, N_("Skill is the lever."), "OpenAI; Azure"),
     Edge("O-2d", "q_else", "cost or offline", "c_cost", p.cost_or_offline,
          N_("Price, speed or a missing network is the lever."), "OpenAI; Azure"),
     Edge("O-2e", "q_else", "data to learn from", "s_style", p.has_data_or_pairs,

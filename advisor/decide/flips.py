@@ -36,6 +36,8 @@ NUMBERS: Final = (0.0, 4.0, 8.0, 16.0, 24.0, 48.0, 80.0, 160.0, 640.0, 2_000.0)
 EXACT: Final = 0.01
 """How finely a share or a number is bisected; counts are bisected to one."""
 SHOWN: Final = 8
+LEAST_MINUTES: Final = 5
+"""No answer is worth more only because it takes a moment."""
 
 EXPERIMENTS: Final = MappingProxyType(
     {
@@ -69,10 +71,18 @@ EXPERIMENTS: Final = MappingProxyType(
 
 
 def flips(a: Answers, leaf: str, limit: int = SHOWN) -> tuple[Flip, ...]:
-    """The smallest change of each fact that changes the primary leaf: another family first, then the cheapest."""
+    """The smallest change of each fact that changes the primary leaf: another family first, then by worth."""
     found = [(name, *change) for name in read(a) if (change := _smallest(a, FACTS[name], leaf))]
-    found.sort(key=lambda row: (family(row[2]) == family(leaf), FACTS[row[0]].minutes))
+    found.sort(key=lambda row: (family(row[2]) == family(leaf), -_worth(a, row[0], leaf)))
     return tuple(Flip(name, change, other, experiment(name)) for name, change, other in found[:limit])
+
+
+def _worth(a: Answers, fact: str, leaf: str) -> float:
+    """How plausible a change is, a minute of finding out; what is known is not expected to change."""
+    if a.get(fact) is not None:
+        return 0.0
+    plausible = sum(weight for value, weight in FACTS[fact].prior if primary(a.but(**{fact: value})) != leaf)
+    return plausible / max(FACTS[fact].minutes, LEAST_MINUTES)
 
 
 def experiment(fact: str) -> str:

@@ -603,6 +603,11 @@ def has_data_or_pairs(a: Answers) -> bool | None:
 # Skill
 
 
+def lacks_skill(a: Answers) -> bool | None:
+    """The reasoning is wrong although the facts are there."""
+    return a.lacks_skill
+
+
 def experts_disagree(a: Answers) -> bool | None:
     """Experts do not agree on the right answer."""
     return None if a.label_agreement is None else a.label_agreement == "low"

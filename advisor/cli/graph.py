@@ -1,0 +1,42 @@
+"""`advisor graph`: draw or check the decision graph."""
+
+import click
+
+from advisor.cli import voice
+from advisor.decide import graph
+from advisor.show import graph as show
+from advisor.text import N_, t
+from recipes.exits import Exit
+
+
+@click.command(help=t(N_("Draw the decision tree of the source document, or the whole graph.")))
+@click.option(
+    "--classic", "mode", flag_value="classic", default=True, help=t(N_("The source tree alone (default)."))
+)
+@click.option("--expert", "mode", flag_value="expert", help=t(N_("With everything that we added.")))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("text", "mermaid", "dot", "json")),
+    default="text",
+    show_default=True,
+    help=t(N_("How to draw it.")),
+)
+@click.option("--check", is_flag=True, help=t(N_("Say what is wrong with the graph; exit 1 if anything is.")))
+@click.option("--json", "as_json", is_flag=True, help=t(N_("The same as --format json.")))
+@click.pass_context
+def command(ctx: click.Context, mode: str, form: str, check: bool, as_json: bool) -> None:
+    """Draw or check the decision graph."""
+    drawn = graph.build("expert" if mode == "expert" else "classic")
+    if check:
+        found = list(graph.problems(drawn))
+        if as_json or form == "json":
+            voice.envelope("graph", {"problems": found})
+        else:
+            click.echo("\n".join(found) or t(N_("The graph is sound.")))
+        ctx.exit(Exit.NO if found else Exit.OK)
+    nodes, edges = tuple(graph.nodes(drawn)), tuple(graph.edges(drawn))
+    if as_json or form == "json":
+        voice.envelope("graph", show.data(nodes, edges))
+    else:
+        click.echo({"text": show.outline, "mermaid": show.mermaid, "dot": show.dot}[form](nodes, edges))
