@@ -53,6 +53,8 @@ def weights(setup: Setup) -> Term:
     if not setup.base_is_nf4:
         return _term(N_("weights"), everything * e, f"{count(everything)} x {e}", setup.shape.source)
     quantised = shapes.linear_weights(shape)
+    if setup.profile.experts_quantised:
+        quantised += shapes.expert_weights(shape)
     each, rest = _nf4_bytes(setup), everything - quantised
     sums = f"{count(quantised)} x {each:.4f} + {count(rest)} x {e}"
     return _term(N_("weights"), quantised * each + rest * e, sums, "dettmers2023")
@@ -235,11 +237,11 @@ def boundary(setup: Setup) -> Term:
 
 
 def tied_gradient(setup: Setup) -> Term:
-    """A matrix that is head and embedding gets two gradients, which are added."""
-    shape = setup.shape
+    """A matrix that is head and embedding gets two gradients; autograd adds them into a third."""
+    shape, e = setup.shape, setup.element_bytes
     twice = bool(shape.tied) and shapes.trains_head(shape, setup.adaptation)
-    size = shapes.head_weights(shape) * setup.element_bytes if twice else 0
-    return _term(N_("second gradient of a tied head"), size, f"{count(size / setup.element_bytes)}")
+    matrix = shapes.head_weights(shape) if twice else 0
+    return _term(N_("further gradients of a tied head"), 2 * matrix * e, f"2 x {count(matrix)} x {e}")
 
 
 def step_copies(setup: Setup) -> Term:

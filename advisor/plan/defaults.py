@@ -245,7 +245,9 @@ def every_steps(steps: int) -> Choice[int]:
 def dtype(hardware: Hardware) -> Choice[Literal["float32", "bfloat16"]]:
     """bfloat16 where the hardware computes in it; float16 needs a loss scale that can fail, so never."""
     if hardware.has_bf16:
-        return Choice("bfloat16", Reason(N_("half the memory, and {name} computes in it"), _name(hardware)))
+        return Choice(
+            "bfloat16", Reason(N_("half the memory, and {name} computes in it"), _name(hardware), "hardware")
+        )
     if hardware.kind == "cpu":
         return Choice(
             "float32", Reason(N_("a CPU computes float32 fastest and most exactly"), {}, "hardware")

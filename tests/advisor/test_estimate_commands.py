@@ -1,0 +1,125 @@
+"""The commands of this room: estimate, plan, models, gpus."""
+
+import json
+
+import pytest
+
+from advisor.cli import main
+from recipes.exits import Exit
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main([*words])
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+def data_of(capsys, *words):
+    code, out, _ = run(capsys, *words, "--json")
+
+    assert code == Exit.OK
+    return json.loads(out)["data"]
+
+
+@pytest.fixture
+def examples(tmp_path):
+    path = tmp_path / "examples.jsonl"
+    lines = [{"prompt": f"What is {i} plus one?", "completion": f"It is {i + 1}."} for i in range(700)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return str(path)
+
+
+def test_all_methods_are_compared_in_one_table(capsys):
+    code, out, _ = run(capsys, "--lang", "en", "estimate", "--model", "qwen3-8b", "--vram", "24")
+
+    assert code == Exit.OK
+    assert all(name in out for name in ("all weights", "last layers", "LoRA", "QLoRA", "what would lower it"))
+
+
+def test_the_terms_in_json_sum_to_their_moments(capsys):
+    for row in data_of(capsys, "estimate", "--model", "qwen3-8b", "--vram", "24"):
+        assert all(sum(t["bytes"] for t in m["terms"]) == m["bytes"] for m in row["moments"])
+        assert row["candidates"][row["winner"]] == row["peak_allocated_bytes"]
+
+
+def test_what_does_not_fit_is_an_answer_unless_it_is_required_to_fit(capsys):
+    words = ("estimate", "--model", "qwen3-8b", "--vram", "8", "--method", "full")
+
+    assert run(capsys, *words)[0] == Exit.OK
+    assert run(capsys, *words, "--require-fit")[0] == Exit.ENVIRONMENT
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("estimate",), "either a recipe or --model"),
+        (("estimate", "--model", "qwen3-8x", "--vram", "8"), "Qwen/Qwen3-8B"),
+        (("estimate", "--model", "qwen3-8b", "--gpu", "B2000"), "B200"),
+        (("estimate", "--model", "qwen3-8b", "--vram", "-3"), "above 0"),
+        (("estimate", "--model", "Qwen/Qwen3.5-9B", "--vram", "8"), "no formula"),
+        (("models", "no-such-thing"), "no model called"),
+        (("gpus", "no-such-thing"), "no GPU called"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_what_would_be_right(capsys, words, said):
+    code, out, err = run(capsys, "--lang", "en", *words)
+
+    assert (code, out) == (Exit.USAGE, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_plan_shows_each_value_with_its_reason(capsys, examples):
+    code, out, _ = run(
+        capsys, "--lang", "en", "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "4090"
+    )
+
+    assert code == Exit.OK
+    assert "adaptation.rank = 16" in out
+    assert "capacity is almost never the limit" in out
+
+
+def test_a_plan_in_json_has_a_reason_for_each_field(capsys, examples):
+    found = data_of(capsys, "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "4090")
+
+    assert found["fit"] == "fits"
+    assert found["why"]["schedule.learning_rate"]["source"] == "trl"
+
+
+def test_a_plan_that_never_fits_ends_with_the_environment_code(capsys, examples):
+    code, _, err = run(
+        capsys, "--lang", "en", "plan", "--model", "llama-3.1-405b", "--data", examples, "--vram", "8"
+    )
+
+    assert code == Exit.ENVIRONMENT
+    assert "choose" in err
+
+
+def test_the_estimate_of_a_recipe_is_that_of_its_plan(capsys, examples, tmp_path):
+    from recipes.plan import Plan
+    from recipes.write import write
+
+    found = data_of(capsys, "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "4090")
+    plan = Plan.model_validate_json(json.dumps(found["plan"]))
+    (tmp_path / "recipe.toml").write_text(write(plan, {}))
+    (row,) = data_of(capsys, "estimate", str(tmp_path / "recipe.toml"), "--gpu", "4090")
+
+    assert (
+        row["peak_allocated_bytes"] >= found["peak_allocated_bytes"]
+    )  # without the data every token is trained
+    assert row["method"] == "lora"
+
+
+def test_models_can_be_filtered(capsys):
+    found = data_of(capsys, "models", "gemma-3")
+
+    assert found
+    assert all("gemma-3" in row["name"] for row in found)
+
+
+def test_gpus_tell_what_is_here(capsys):
+    found = data_of(capsys, "gpus", "h100")
+
+    assert found["here"]["usable_bytes"] > 0
+    assert all("H100" in row["name"] for row in found["gpus"])
