@@ -43,7 +43,8 @@ def entry(path: Path) -> Entry:
     run = opened(path)
     first = next((event for event, _ in events(run.events, run.offset) if event.type == "start"), None)
     ended = outcome(run)
-    state = "running" if ended.state != "done" and alive(run) else ended.state
+    begun = first is not None and first.number("pid") == run.pid
+    state = ended.state if begun or not alive(run) else "running"  # a new attempt that has said nothing yet
     receipt = _report(path) if state == "done" else None
     return Entry(
         name=path.name,

@@ -53,7 +53,7 @@ def advance(before: Progress, event: Event) -> Progress:
     """The progress after one more event."""
     match event.type:
         case "start":
-            return Progress(steps=_whole(event, "steps"), step=_whole(event, "resumed_from"))
+            return replace(before, steps=_whole(event, "steps"), step=_whole(event, "resumed_from"))
         case "phase":
             return replace(before, phase=event.text("name"), arm="", done=0, of=0)
         case "heartbeat":
@@ -73,7 +73,7 @@ def advance(before: Progress, event: Event) -> Progress:
                 phase="evaluate",
                 arm=event.text("arm"),
                 done=_whole(event, "done"),
-                of=_whole(event, "total"),
+                of=_whole(event, "of"),
             )
         case _:
             return before

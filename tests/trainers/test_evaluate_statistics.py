@@ -6,6 +6,7 @@ import pytest
 
 from trainers.evaluate.statistics import (
     bootstrap,
+    churn,
     detectable_mean,
     detectable_rate,
     effective,
@@ -61,7 +62,12 @@ def test_the_rows_that_a_difference_needs_are_those_of_the_power_table(differenc
 
 @pytest.mark.parametrize(("rows", "disagreement", "difference"), [(155, 0.2, 0.10), (312, 0.1, 0.05)])
 def test_the_detectable_difference_reads_the_power_table_backwards(rows, disagreement, difference):
-    assert detectable_rate(rows, disagreement) == pytest.approx(difference, abs=5e-4)
+    assert detectable_rate(rows, disagreement - difference) == pytest.approx(difference, abs=5e-4)
+
+
+def test_only_wins_and_losses_that_cancel_are_churn():
+    assert churn([1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]) == 0.5
+    assert churn([1.0] * 4, [0.0] * 4) == 0.0
 
 
 def test_three_rows_detect_nothing_short_of_everything():

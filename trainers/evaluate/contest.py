@@ -55,7 +55,7 @@ def _difference(score: str, tuned: Outcome, rivals: Sequence[Outcome]) -> Differ
     else:
         spread = statistics.paired_rates(ours, theirs, tuned.groups)
         n = statistics.effective(tuned.groups)
-        detectable = statistics.detectable_rate(n, statistics.disagreement(ours, theirs))
+        detectable = statistics.detectable_rate(n, statistics.churn(ours, theirs))
     name = next(rival for rival in RIVALS if rival == best.arm.name)
     return Difference(
         score=score,

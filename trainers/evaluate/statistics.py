@@ -118,17 +118,19 @@ def rows_needed(difference: float, disagreement: float) -> float:
     return (half / difference) ** 2
 
 
-def detectable_rate(n: float, disagreement: float) -> float:
+def detectable_rate(n: float, churn: float) -> float:
     """The smallest difference of two rates that `n` rows show with 80 % power, found by bisection.
 
-    Two arms cannot differ by more than they disagree, so a larger difference brings its own disagreement.
+    `churn` is the share of rows on which the arms differ without a net gain. A difference adds to it: an arm
+    that is better by a tenth differs on a tenth of the rows at least.
     """
     low, high = 0.0, 1.0
     if rows_needed(high, high) > n:
         return 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (low, middle) if rows_needed(middle, max(middle, disagreement)) <= n else (middle, high)
+        enough = rows_needed(middle, min(1.0, churn + middle)) <= n
+        low, high = (low, middle) if enough else (middle, high)
     return high
 
 
@@ -142,9 +144,11 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def disagreement(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The share of rows on which two arms differ."""
-    return mean([float(a != b) for a, b in zip(ours, theirs, strict=True)])
+def churn(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The share of rows on which two arms differ beyond their net difference: wins and losses that cancel."""
+    wins = sum(a > b for a, b in zip(ours, theirs, strict=True))
+    losses = sum(a < b for a, b in zip(ours, theirs, strict=True))
+    return 2 * min(wins, losses) / len(ours)
 
 
 def _ratio(pairs: Sequence[Sequence[float]]) -> float:
