@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recipes_plans import prose
 
 from advisor.data import checks, store
 from advisor.data.convert import normalised, prompt_key
@@ -17,7 +18,6 @@ from advisor.data.tokens import answer_tokens, estimated, stats, tokenizer
 from advisor.errors import DatasetError, NoRoom
 from recipes.exits import Exit
 from recipes.rows import Row, Source, Turn
-from recipes_plans import prose
 
 
 def _row(prompt, answer, line=1, group=None):
