@@ -53,7 +53,7 @@ def _believed(sources: Sources) -> Iterator[Answers]:
         yield parse(read(sources.facts), "file", source=str(sources.facts))
     if hardware := dict(_hardware(sources)):
         yield parse(hardware, "hardware")
-    yield parse(_flags(sources), "flag")
+    yield parse(_flags(sources), "flag", source="--fact")
 
 
 def _measured(sources: Sources) -> Iterator[Answers]:

@@ -11,9 +11,14 @@ from recipes.exits import Exit
 
 @click.command(help=t(N_("Draw the decision tree of the source document, or the whole graph.")))
 @click.option(
-    "--classic", "mode", flag_value="classic", default=True, help=t(N_("The source tree alone (default)."))
+    "--classic", "mode", flag_value="classic", help=t(N_("The source tree alone (the default for drawing)."))
 )
-@click.option("--expert", "mode", flag_value="expert", help=t(N_("With everything that we added.")))
+@click.option(
+    "--expert",
+    "mode",
+    flag_value="expert",
+    help=t(N_("With everything that we added (the default for checking).")),
+)
 @click.option(
     "--format",
     "form",
@@ -25,9 +30,10 @@ from recipes.exits import Exit
 @click.option("--check", is_flag=True, help=t(N_("Say what is wrong with the graph; exit 1 if anything is.")))
 @click.option("--json", "as_json", is_flag=True, help=t(N_("The same as --format json.")))
 @click.pass_context
-def command(ctx: click.Context, mode: str, form: str, check: bool, as_json: bool) -> None:
+def command(ctx: click.Context, mode: str | None, form: str, check: bool, as_json: bool) -> None:
     """Draw or check the decision graph."""
-    drawn = graph.build("expert" if mode == "expert" else "classic")
+    whole = mode == "expert" or (check and mode is None)
+    drawn = graph.build("expert" if whole else "classic")
     if check:
         found = list(graph.problems(drawn))
         if as_json or form == "json":

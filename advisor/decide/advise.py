@@ -13,6 +13,7 @@ from advisor.decide.constraints import excluded, standing, struck
 from advisor.decide.evidence import scores
 from advisor.decide.flips import experiment, flips
 from advisor.decide.leaves import LEAVES
+from advisor.decide.tree import Origin
 from advisor.decide.walk import Taken, Walk, walk
 from advisor.decide.worlds import worlds
 from recipes.words import N_
@@ -100,18 +101,10 @@ def _path(way: Walk, leaf: str, answers: Answers) -> tuple[Step, ...]:
 
 
 def _step(taken: Taken) -> Step:
-    edge = taken.edge
-    return Step(
-        edge.id,
-        edge.start,
-        edge.answer,
-        edge.end,
-        edge.origin,
-        edge.grade,
-        taken.assumed,
-        edge.why,
-        edge.source,
-    )
+    """One edge as a step; an assumed answer shows the edge of the source tree that it follows."""
+    e = taken.edge
+    origin: Origin = "seed001" if e.follows else e.origin
+    return Step(e.follows or e.id, e.start, e.answer, e.end, origin, e.grade, taken.assumed, e.why, e.source)
 
 
 def _cheapest(questions: tuple[Ask, ...]) -> str:

@@ -294,22 +294,22 @@ EDGES: Final = (
 
 ASSUMED: Final = (
     Edge("W-1", "Q1", "No", "Q4", p.lacks_style,
-         N_("Not known whether knowledge is missing; style is known to be, so we follow that."), OURS),
+         N_("Not known whether knowledge is missing; style is known to be, so we follow that."), OURS, follows="Q1-No"),
     Edge("W-4", "Q1", "unknown", "q_else", p.always,
          N_("Neither knowledge nor style is known to be missing; we look for another lever."), OURS),
     Edge("W-2a", "Q2", "Yes", "RAG", p.always,
          N_("Not known how often the facts change; looking them up is right unless they never do and are many."),
-         "Ovadia 2312.05934; Soudani 2403.01432", "A"),
+         "Ovadia 2312.05934; Soudani 2403.01432", "A", follows="Q2-Yes"),
     Edge("W-2b", "Q3", "No", "RAG", p.always,
          N_("Not known how much text there is; looking it up is right unless it is huge."),
-         "Ovadia 2312.05934; Soudani 2403.01432", "A"),
+         "Ovadia 2312.05934; Soudani 2403.01432", "A", follows="Q3-No"),
     Edge("W-4b", "Q4", "unknown", "q_else", p.always,
          N_("Not known whether style is missing; we look for another lever."), OURS),
     Edge("W-3a", "Q5", "Yes", "Prompt", p.instructions_differ,
-         N_("Instructions that differ from request to request can only stand in the prompt."), "source document 003"),
+         N_("Instructions that differ from request to request can only stand in the prompt."), "source document 003", follows="Q5-Yes"),
     Edge("W-3b", "Q5", "No", "FT2", p.has_data_or_pairs,
-         N_("Not measured whether a prompt is enough; the data for training is there, so measure the prompt first."), OURS),
+         N_("Not measured whether a prompt is enough; the data for training is there, so measure the prompt first."), OURS, follows="Q5-No"),
     Edge("W-3c", "Q5", "Yes", "Prompt", p.always,
-         N_("Not measured whether a prompt is enough, and no data for training is known: try the prompt."), OURS, "C"),
+         N_("Not measured whether a prompt is enough, and no data for training is known: try the prompt."), OURS, "C", follows="Q5-Yes"),
 )  # fmt: skip
 """Where to go when the answer is not known: tried only after every other edge of the node. Steps are marked."""

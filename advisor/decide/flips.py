@@ -35,7 +35,9 @@ NUMBERS: Final = (0.0, 4.0, 8.0, 16.0, 24.0, 48.0, 80.0, 160.0, 640.0, 2_000.0)
 """Where to look for a threshold; bisection then finds it between two of these."""
 EXACT: Final = 0.01
 """How finely a share or a number is bisected; counts are bisected to one."""
-SHOWN: Final = 8
+SHOWN: Final = 10
+MISTAKEN: Final = 0.15
+"""How plausible it is that a known fact is, or soon will be, on the other side of its threshold."""
 LEAST_MINUTES: Final = 5
 """No answer is worth more only because it takes a moment."""
 
@@ -78,10 +80,12 @@ def flips(a: Answers, leaf: str, limit: int = SHOWN) -> tuple[Flip, ...]:
 
 
 def _worth(a: Answers, fact: str, leaf: str) -> float:
-    """How plausible a change is, a minute of finding out; what is known is not expected to change."""
-    if a.get(fact) is not None:
-        return 0.0
-    plausible = sum(weight for value, weight in FACTS[fact].prior if primary(a.but(**{fact: value})) != leaf)
+    """How plausible a change is, a minute of finding out."""
+    plausible = MISTAKEN
+    if a.get(fact) is None:
+        plausible = sum(
+            weight for value, weight in FACTS[fact].prior if primary(a.but(**{fact: value})) != leaf
+        )
     return plausible / max(FACTS[fact].minutes, LEAST_MINUTES)
 
 

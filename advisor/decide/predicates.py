@@ -218,7 +218,7 @@ def has_other_lever(a: Answers) -> bool:
         or has_pairs(a)
         or has_unpaired(a)
         or can_be_checked(a)
-        or may_have_demonstrations(a)
+        or has_demonstrations(a)
     )
 
 

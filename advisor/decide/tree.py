@@ -48,6 +48,8 @@ class Edge:
     grade: Grade | None = None
     origin: Origin = "extension"
     contested: str = ""
+    follows: str = ""
+    """The edge of the source tree that is followed where an answer is assumed."""
 
 
 NODES: Final = (

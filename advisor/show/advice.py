@@ -26,7 +26,7 @@ BANDS: Final[Mapping[Band, str]] = {
 ROLES: Final = {"baseline": N_("baseline"), "primary": N_("the advice"), "companion": N_("beside it")}
 ORIGINS: Final = {"seed001": N_("the source tree"), "extension": N_("our extension")}
 VERDICTS: Final = {
-    "fits": N_("fits"), "likely": N_("likely"), "unlikely": N_("unlikely"), "does_not_fit": N_("does not fit"),
+    "fits": N_("fits"), "likely": N_("likely"), "unlikely": N_("unlikely"), "does_not_fit": N_("no"),
 }  # fmt: skip
 _LABELS: Final = {node.name: node.label for node in TREE}
 
