@@ -34,8 +34,8 @@ def findings(found: Sequence[Finding]) -> str:
     seen = Counter[str]()
     lines = list[str]()
     for finding in sorted(found, key=lambda finding: "EWI".index(finding.code[0])):
-        seen[finding.code] += 1
-        if seen[finding.code] <= SHOWN:
+        seen[finding.code] += finding.line > 0  # what concerns the whole file is always shown
+        if seen[finding.code] <= SHOWN or not finding.line:
             said = inert(t(finding.message, **finding.values)).replace("\n", " ")
             lines.append(f"{finding.code:<14} {inert(finding.place)}: {said}")
     lines += [
