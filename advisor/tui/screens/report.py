@@ -14,7 +14,7 @@ from advisor.text import N_, inert, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.panel import Panel
 from advisor.tui.widgets.prose import Prose
-from advisor.units import gib, percent, seconds
+from advisor.units import gib, seconds
 from recipes.report import Arm, Report, Verdict
 
 MARKS: dict[Verdict, str] = {"helped": "✓", "hurt": "✗", "cannot_tell": "?", "not_trained": "-"}
@@ -30,7 +30,9 @@ class ReportScreen(Page[bool]):
         self.report = report
 
     def title_text(self) -> str:
-        """Name the run."""
+        """Name the step, and the run."""
+        if self.report.training is None:
+            return t(N_("Measured before any training"))
         return t(N_("Report: {run}"), run=self.report.run)
 
     def body(self) -> Iterator[Widget]:
@@ -52,16 +54,16 @@ class ReportScreen(Page[bool]):
                 yield Panel(t(N_("Measured beside predicted")), [Prose(self._receipt())])
 
     def fill(self) -> None:
-        """Put a row for each arm into the table."""
-        table = self.query_one("#arms", DataTable)
+        """Scores as rows, arms as columns; the score that decides comes first and has a star."""
+        table, arms = self.query_one("#arms", DataTable), self.report.arms
         table.clear(columns=True)
-        scores = sorted({name for arm in self.report.arms for name in arm.scores})
-        scores.sort(key=lambda name: name != self.report.primary)
-        table.add_columns(t(N_("arm")), *(Text(inert(name)) for name in scores), t(N_("prompt tokens")))
-        for arm in self.report.arms:
-            table.add_row(
-                t(ARMS[arm.name]), *(_rate(arm, name) for name in scores), f"{arm.prompt_tokens:.0f}"
-            )
+        table.add_columns(t(N_("per cent right")), *(t(ARMS[arm.name]) for arm in arms))
+        names = {name for arm in arms for name in arm.scores}
+        for name in sorted(names, key=lambda name: (name != self.report.primary, name)):
+            mark = "*" if name == self.report.primary else " "
+            table.add_row(Text(f"{mark} {inert(name)}"), *(_rate(arm, name) for arm in arms))
+        table.add_row("  " + t(N_("prompt tokens")), *(f"{arm.prompt_tokens:.0f}" for arm in arms))
+        table.add_row("  " + t(N_("seconds")), *(f"{arm.seconds:.1f}" for arm in arms))
         table.focus()
 
     def _differences(self) -> str:
@@ -118,4 +120,4 @@ def _time(length: float | None) -> str:
 
 def _rate(arm: Arm, name: str) -> str:
     rate = arm.scores.get(name)
-    return "-" if rate is None else f"{percent(rate.value)} ({100 * rate.low:.0f}-{100 * rate.high:.0f})"
+    return "-" if rate is None else f"{100 * rate.value:.0f} ({100 * rate.low:.0f}-{100 * rate.high:.0f})"

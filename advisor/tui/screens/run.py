@@ -13,6 +13,7 @@ from textual.widgets import RichLog
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
 from advisor.run.follow import events, outcome
+from advisor.show.report import ARMS
 from advisor.show.run import PHASES, ending, line, news
 from advisor.text import N_, inert, t
 from advisor.tui.screens.page import Page
@@ -102,7 +103,9 @@ class RunScreen(Page[Left]):
         self.query_one("#state", Prose).say((f"{mark} {t(word)}", "bold"), "  ", line(story.progress))
         self.query_one("#progress", Prose).say(f"[{bar(share, BAR)}]")
         self.query_one("#peak", Prose).say(*self._endings(), self._peak())
-        self.query_one("#plot", LossPlot).show(story.points)
+        plot = self.query_one("#plot", LossPlot)
+        plot.display = bool(story.points)
+        plot.show(story.points)
         log = self.query_one("#log", RichLog)
         for event in new:
             if said := sentence(event):
@@ -181,6 +184,23 @@ def sentence(event: Event) -> str:
                 f"{name}={value}" for name, value in fields if value is not None
             )
     return news(event) or ""
+
+
+def _arm(event: Event) -> str:
+    arm = event.text("arm")
+    return t(ARMS.get(arm, arm))
+
+
+def _texts(event: Event) -> dict[str, str]:
+    return {name: " ".join(event.text(name).split()) for name in ("prompt", "text")}
+
+
+def _scores(event: Event) -> str:
+    """The scores of an arm, or the held-out loss while training."""
+    metrics = (event.model_extra or {}).get("metrics")
+    shown = metrics.items() if isinstance(metrics, dict) else ()
+    scores = "  ".join(f"{name} {_brief(v)}" for name, v in shown if isinstance(v, int | float))
+    return t(N_("held out: {scores}"), scores=f"{_arm(event)}  {scores}".strip())
 
 
 def _brief(value: float | None) -> str:

@@ -7,7 +7,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from advisor.estimate.terms import Fit
-from advisor.text import N_, inert, t
+from advisor.text import N_, t
 from advisor.units import gib
 
 MARKS: dict[Fit, tuple[str, str, str]] = {
@@ -16,15 +16,21 @@ MARKS: dict[Fit, tuple[str, str, str]] = {
     "unlikely": ("!", N_("tight"), "$text-warning"),
     "does_not_fit": ("✗", N_("no"), "$text-error"),
 }
-WORD, LABEL, NUMBER = 8, 22, 10
-"""Cells of the word, the label and the number."""
+METHODS = {
+    "full": N_("all weights"),
+    "last_layers": N_("last layers"),
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+}
+WORD, LABEL, NUMBER = 8, 14, 10
+"""Cells of the word, the name of the method and the number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one way of training needs, in bytes."""
+    """What a method (a key of `METHODS`) needs, in bytes."""
 
-    label: str
+    method: str
     fit: Fit
     bytes: int
 
@@ -41,7 +47,7 @@ def row(need: Need, capacity: int, width: int) -> Content:
     room = max(width - 2 - WORD - LABEL - NUMBER, 4)
     return Content.assemble(
         (f"{mark} {set_cell_size(t(word), WORD)}", style),
-        set_cell_size(inert(need.label), LABEL),
+        set_cell_size(t(METHODS[need.method]), LABEL),
         (bar(need.bytes / capacity if capacity else 0.0, room), style),
         gib(need.bytes).rjust(NUMBER),
     )
