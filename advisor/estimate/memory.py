@@ -86,6 +86,12 @@ def workspace(setup: Setup) -> Term:
     return _term(N_("workspace"), size, f"{size}", "cuda-allocator")
 
 
+def runtime(setup: Setup) -> Term:
+    """What the libraries take in a process's own memory once they compute (on a CPU, where it is counted)."""
+    size = setup.profile.runtime_bytes
+    return _term(N_("libraries"), size, f"{size}", "embedded-example")
+
+
 def held_gradients(setup: Setup) -> Term:
     """Gradients of earlier micro-batches, which live through the forward of the next one."""
     trained = setup.trained if setup.accumulates else 0
@@ -262,7 +268,7 @@ def loading(setup: Setup) -> Term:
 
 AddsBytes = Callable[[Setup], Term]
 
-RESIDENT: Final[tuple[AddsBytes, ...]] = (weights, adapters, optimizer, workspace, held_gradients)
+RESIDENT: Final[tuple[AddsBytes, ...]] = (weights, adapters, optimizer, workspace, runtime, held_gradients)
 """What is alive all the time, from the second step on."""
 
 MOMENTS: Final[Mapping[str, tuple[AddsBytes, ...]]] = MappingProxyType(
@@ -272,7 +278,7 @@ MOMENTS: Final[Mapping[str, tuple[AddsBytes, ...]]] = MappingProxyType(
         "bwd_end": (*RESIDENT, block_gradients, first_block, dequantised, boundary),
         "embedding": (*RESIDENT, gradients, boundary, tied_gradient),
         "step": (*RESIDENT, gradients, step_copies),
-        "load": (weights, workspace, loading),
+        "load": (weights, workspace, runtime, loading),
     }
 )
 """Every moment that could be the peak, and what is alive then."""

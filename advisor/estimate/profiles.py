@@ -44,6 +44,7 @@ class Profile:
     loss_first_per_vocabulary: float = 0.0
     loss_per_label_hidden: float = 0.0
     attention_copies: int = 0
+    runtime_bytes: int = 0
     experts_quantised: bool = False
     """Whether experts are linear layers of their own (transformers 4) or 3-D parameters that stay in 16 bit (5)."""
 

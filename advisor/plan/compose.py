@@ -105,7 +105,7 @@ def _first(wanted: Wanted) -> tuple[Plan, dict[str, Reason]]:
     adaptation, adaptation_why = found
     length = defaults.length_tokens(stats, shape)
     schedule, schedule_why = _schedule(wanted, adaptation, length.value)
-    dtype = defaults.dtype(hardware)
+    dtype, threads = defaults.dtype(hardware), defaults.threads(shape, hardware)
     plan = Plan(
         name=wanted.name,
         model=Model(id=wanted.model_id, revision=wanted.revision, dtype=dtype.value),
@@ -119,13 +119,14 @@ def _first(wanted: Wanted) -> tuple[Plan, dict[str, Reason]]:
         ),
         schedule=schedule,
         evaluation=wanted.evaluation,
-        layout=Layout(processes=wanted.processes, device=hardware.kind),
+        layout=Layout(processes=wanted.processes, device=hardware.kind, threads=threads.value),
     )
     why = {
         **adaptation_why,
         **schedule_why,
         **_given_reasons(wanted),
         "model.dtype": dtype.why,
+        "layout.threads": threads.why,
         "data.length_tokens": length.why,
     }
     return plan, why

@@ -242,6 +242,14 @@ def every_steps(steps: int) -> Choice[int]:
     return Choice(value, Reason(N_("about ten times in {steps} steps"), {"steps": steps}, "ours"))
 
 
+def threads(shape: ModelShape, hardware: Hardware) -> Choice[int | None]:
+    """CPU threads: one for a very small model, whose matrices are too small to share; else the trainer's choice."""
+    if hardware.kind == "cpu" and parameters(shape) < SMALL:
+        text = N_("matrices of this size are done sooner by one thread than two threads agree")
+        return Choice(1, Reason(text, {}, "embedded-example"))
+    return Choice(None, Reason(N_("as many as the trainer finds"), {}, "hardware"))
+
+
 def dtype(hardware: Hardware) -> Choice[Literal["float32", "bfloat16"]]:
     """bfloat16 where the hardware computes in it; float16 needs a loss scale that can fail, so never."""
     if hardware.has_bf16:

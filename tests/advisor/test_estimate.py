@@ -309,17 +309,37 @@ def test_only_the_upper_bound_of_the_process_says_fits():
     assert fit(done, int(done.allocated * 0.9)) == "does_not_fit"
 
 
-def test_a_cpu_has_no_gpu_workspace_and_a_gpu_has():
+def test_a_gpu_counts_its_workspace_and_a_cpu_its_libraries():
     names = {
-        used: {
-            term.name
-            for moment in estimate(setup(PUBLISHED_BLOCK, Lora(), used=used)).moments
-            for term in moment.terms
-        }
+        used: {term.name for term in estimate(setup(PUBLISHED_BLOCK, Lora(), used=used)).winner.terms}
         for used in ("native", "native-cpu")
     }
 
-    assert "workspace" in names["native"] - names["native-cpu"]
+    assert names["native"] ^ names["native-cpu"] == {"workspace", "libraries"}
+
+
+@pytest.mark.parametrize(("adaptation", "measured"), [(Lora(), 124_641_280), (Full(), 126_930_944)])
+def test_the_embedded_model_grows_a_process_by_what_was_measured_on_a_cpu(adaptation, measured):
+    sizes = {
+        "layers": 4,
+        "hidden": 192,
+        "heads": 6,
+        "kv_heads": 6,
+        "head_width": 32,
+        "mlp": 512,
+        "vocabulary": 1024,
+    }
+    one = setup(
+        replace(PUBLISHED_BLOCK, **sizes),
+        adaptation,
+        used="native-cpu",
+        tokens=576,
+        dtype="float32",
+        checkpointing=False,
+        label_share=0.35,
+    )
+
+    assert estimate(one).allocated == pytest.approx(measured, rel=0.1)
 
 
 def test_time_is_not_known_without_published_rates():
