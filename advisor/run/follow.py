@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from advisor.run.directory import OUTPUT, REPORT, Run, alive
+from advisor.run.directory import ATTEMPT, OUTPUT, REPORT, Run, alive
 from recipes.exits import Exit
 from recipes.report import Event
 
@@ -142,7 +142,8 @@ def outcome(run: Run) -> Outcome:
     if found.state != "running" or alive(run):
         return found
     code = run.process.returncode if run.process is not None else None
-    return replace(found, state="died", exit=_exit(code), message=last_words(run))
+    killed = "R0401" if code == -signal.SIGKILL else "R0400"
+    return replace(found, state="died", exit=_exit(code), code=killed, message=last_words(run))
 
 
 def last_words(run: Run, *, limit: int = 2_000) -> str:
@@ -150,9 +151,11 @@ def last_words(run: Run, *, limit: int = 2_000) -> str:
     try:
         with (run.path / OUTPUT).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - limit))
-            return file.read().decode("utf-8", errors="replace").strip()
+            text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+    before, mark, said = text.rpartition(ATTEMPT)
+    return (said.partition("\n")[2] if mark else before or said).strip()
 
 
 def _folded(run: Run) -> Outcome:

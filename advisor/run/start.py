@@ -1,6 +1,7 @@
 """Start a trainer as a process of its own, which outlives whoever started it."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from advisor.errors import Busy, MissingPackage, NoRoom
-from advisor.run.directory import CONTROL, MARKER, OUTPUT, PROBE, RECIPE, WISHES, Run, alive
+from advisor.run.directory import ATTEMPT, CONTROL, MARKER, OUTPUT, PROBE, RECIPE, WISHES, Run, alive
 from advisor.run.follow import whole
 from recipes.words import N_
 
@@ -75,6 +76,8 @@ def start(
     offset = whole(Run(run).events)
     try:
         with (run / OUTPUT).open("ab") as output:
+            output.write(f"{ATTEMPT}{shlex.join(words)}\n".encode())
+            output.flush()
             process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,

@@ -143,10 +143,13 @@ def ending(
         case "error":
             helps = [f"{t(N_('help'))}: {_clean(remedy)}"] if remedy else []
             named = [f"     = {_clean(place)}" for place in places[:SHOWN_PLACES]]
-            return (_error(code, _clean(message)), f"  --> {inert(where)}", *named, f"     = {safe}", *helps)
+            kept = (
+                [f"     = {safe}"] if step or saved_step is not None else []
+            )  # else there was nothing to lose
+            return (_error(code, _clean(message)), f"  --> {inert(where)}", *named, *kept, *helps)
         case "died":
             printed = [f"     | {inert(said)}" for said in message.splitlines()[-LAST_LINES:]]
-            head = _error("R0400", t(N_("the trainer died without a last word; this is what it printed")))
+            head = _error(code, t(DEATHS.get(code, DEATHS["R0400"])))
             return (head, f"  --> {inert(where)}", *printed, f"     = {safe}", resume)
         case _:
             return ()
@@ -164,6 +167,10 @@ def filled(sentence: str, values: Mapping[str, object]) -> str | None:
 
 
 PLACE = re.compile(r"\{(\w+)(?:!r)?\}")
+DEATHS = {
+    "R0400": N_("the trainer died without a last word; this is what it printed"),
+    "R0401": N_("the trainer was killed from outside; most often the system does so when memory runs out"),
+}
 SHOWN_PLACES = 8
 """Rows that are named; the report and the events have more."""
 LAST_LINES = 8

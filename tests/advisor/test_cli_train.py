@@ -143,6 +143,7 @@ def test_a_killed_trainer_leaves_what_is_safe_and_how_to_go_on(fake, advisor):
     code, _, err = advisor("train", "recipe.toml")
 
     assert code == 4
+    assert "error[R0401]: the trainer was killed" in err
     assert "the last good checkpoint is step 2" in err
     assert "advisor train --resume runs/voice" in err
 

@@ -68,6 +68,17 @@ def test_a_trainer_that_fails_before_its_first_event_leaves_its_words_and_its_co
     assert "P0100" in outcome(run).message
 
 
+def test_the_last_words_of_one_attempt_are_not_those_of_the_next(fake, root):
+    fake("early")
+    ended(start.start(Path("recipe.toml"), run=root / "a"))
+    fake("killed")
+
+    run = ended(start.start(Path("recipe.toml"), run=root / "a", resume=True))
+
+    assert "P0100" in (root / "a" / "stdout.log").read_text()
+    assert (outcome(run).code, outcome(run).message) == ("R0401", "")
+
+
 def test_a_killed_trainer_is_told_from_one_that_ended(fake, root):
     fake("killed")
 
