@@ -1,5 +1,6 @@
 """What moves: everything, the last layers, or low-rank adapters on frozen weights."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -110,7 +111,9 @@ def _lora(model: PreTrainedModel, plan: Lora, seed: int) -> Adapted:
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5.23 by an old name
+            wrapped = get_peft_model(model, config)
     except ValueError as error:  # peft: no such modules
         raise _wrong(
             N_("adaptation.targets = {targets}: {reason}"),

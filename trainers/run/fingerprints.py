@@ -67,7 +67,7 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...
 
 def upgraded(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """Libraries of another version: the run goes on, and bit-identity is no longer promised."""
-    return changes({name: seen for name, seen in before.items() if name in now}, now)
+    return changes(before, now) if before else ()
 
 
 def versions() -> dict[str, str]:
