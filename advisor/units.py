@@ -3,6 +3,8 @@
 GIB = 2**30
 MIB = 2**20
 KIB = 2**10
+ROUNDS_UP = 0.9995
+"""From here on three digits read as the next unit: 999.9 million is 1B, not 1e+03M."""
 
 
 def gib(size: float) -> str:
@@ -17,7 +19,7 @@ def gib(size: float) -> str:
 def count(number: float) -> str:
     """A count with a letter: 1.97M, 8.03B."""
     for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= limit:
+        if abs(number) >= limit * ROUNDS_UP:
             return f"{number / limit:.3g}{letter}"
     return f"{number:g}"
 
