@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Final
 
 from advisor.data.store import write as write_rows
-from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, model
+from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, layout, model
 from advisor.learn.lantern.tasks import fact_row, fresh_facts, halves, task
 from advisor.learn.lantern.world import questions
-from recipes.plan import Adaptation, Data, Full, Layout, Lora, Plan, Probe, Schedule
+from recipes.plan import Adaptation, Data, Full, Lora, Plan, Probe, Schedule
 from recipes.report import Arm, Report
 from recipes.rows import Row
 from recipes.write import write
 
 RESULT: Final = Path(__file__).parents[1] / "results" / "lantern" / "table.json"
-THREADS: Final = 2
 ROWS: Final = 100
 BATCH_TOKENS: Final = {"voice": 640, "ticket": 1536, "facts": 512, "hard": 960}
 """About 16 rows of each task: the batch of the expected figures."""
@@ -146,7 +145,7 @@ def measure(name: str) -> Iterator[Line]:
             model=model(),
             data=lay_out(name, directory),
             evaluation=evaluation(task(name), ROWS),
-            layout=_layout(),
+            layout=layout(),
         )
         (directory / "probe.json").write_text(probe.model_dump_json(exclude_none=True), encoding="utf-8")
         report = _run("measure", directory / "probe.json", directory / "run")
@@ -166,7 +165,7 @@ def train(case: Trained) -> Iterator[Line]:
             evaluation=evaluation(task(_task(case.name)), ROWS).model_copy(
                 update={"shots": 0, "prompt": None}
             ),
-            layout=_layout(),
+            layout=layout(),
         )
         (directory / "recipe.toml").write_text(write(plan, {}), encoding="utf-8")
         report = _run("run", directory / "recipe.toml", directory / "run")
@@ -195,10 +194,6 @@ def _method(adaptation: Adaptation) -> str:
     if isinstance(adaptation, Lora):
         return "QLoRA" if adaptation.base == "nf4" else "LoRA"
     return adaptation.kind
-
-
-def _layout() -> Layout:
-    return Layout(device="cpu", threads=THREADS)
 
 
 def _run(verb: str, order: Path, directory: Path) -> Report:

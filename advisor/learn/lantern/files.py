@@ -4,7 +4,7 @@ from typing import Final
 
 from advisor.learn.lantern.base import base_dir
 from advisor.learn.lantern.tasks import Task
-from recipes.plan import Evaluation, Model
+from recipes.plan import Evaluation, Layout, Model
 
 TRAIN: Final = "train.jsonl"
 HELD_OUT: Final = "held_out.jsonl"
@@ -19,6 +19,11 @@ SHOTS: Final = 3
 def model() -> Model:
     """Name the base model, after checking its files; in 32 bits, because CPUs are slow with 16."""
     return Model(id=str(base_dir()), dtype="float32")
+
+
+def layout() -> Layout:
+    """Say where it runs: one thread, because two take longer to agree than one to multiply matrices of this size."""
+    return Layout(threads=1)
 
 
 def evaluation(task: Task, rows: int) -> Evaluation:

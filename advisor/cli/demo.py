@@ -1,0 +1,244 @@
+"""`advisor demo`: walk the whole line on the embedded example, with real files and processes."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import click
+
+from advisor.catalog.gpus import detect
+from advisor.catalog.models import local
+from advisor.cli import voice, watch
+from advisor.data import store
+from advisor.data.tokens import stats
+from advisor.decide.advice import Advice
+from advisor.decide.advise import advise
+from advisor.decide.answers import parse
+from advisor.decide.measured import facts
+from advisor.errors import NoRoom
+from advisor.learn.lantern.base import base_dir
+from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, layout, model
+from advisor.learn.lantern.tasks import TASKS, Task, task
+from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose
+from advisor.run import shelf
+from advisor.run.directory import Run
+from advisor.run.start import start
+from advisor.show import demo as say
+from advisor.show import report as receipt
+from advisor.text import N_, t
+from recipes.plan import Data, Probe
+from recipes.report import Report
+from recipes.write import write
+
+ROWS: Final = 80
+"""Held-out rows that each arm answers: an interval of at most 22 points, and a few seconds an arm."""
+GLANCES: Final = ("easy", "facts")
+"""Tasks that follow the voice walk in one line each."""
+
+Tell = Callable[[Iterable[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of a task before anything is trained."""
+
+    task: Task
+    report: Report
+    facts: Mapping[str, object]
+    advice: Advice
+
+
+@click.command(
+    help=t(N_("Walk the whole line on the embedded example: measure, advise, plan, train, report."))
+)
+@click.option(
+    "--task",
+    "name",
+    type=click.Choice(tuple(TASKS)),
+    default="voice",
+    show_default=True,
+    help=t(N_("Whose problem.")),
+)
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help=t(N_("Leave rows, probe, recipe, run and report in this new or empty directory.")),
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(20, 100),
+    default=ROWS,
+    show_default=True,
+    help=t(N_("Held-out rows that each arm answers.")),
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help=t(N_("Print one JSON object on stdout; the story goes to stderr.")),
+)
+def command(name: str, keep: Path | None, rows: int, as_json: bool) -> None:
+    """Tell the story of one task; after the voice, look at two others."""
+
+    def tell(lines: Iterable[str]) -> None:
+        for text in lines:
+            click.echo(text, err=as_json)
+
+    with _workplace(keep) as directory:
+        measured, report = _walk(task(name), directory / name, rows, tell)
+        others = [_glance(task(other), directory / other, rows, tell) for other in _others(name, tell)]
+        if keep:
+            voice.note(N_("everything is in {path}"), path=str(keep))
+    if as_json:
+        voice.envelope(
+            "demo",
+            {
+                **_told(measured),
+                "report": report and report.model_dump(mode="json"),
+                "others": [_told(o) for o in others],
+            },
+        )
+
+
+def _walk(task: Task, directory: Path, rows: int, tell: Tell) -> tuple[Measured, Report | None]:
+    """Walk the line as far as the advice goes."""
+    tell(say.opening(task))
+    tell(say.measuring(task, rows))
+    found = _measure(task, directory, rows)
+    tell(["", receipt.text(found.report)])
+    tell(say.known(_without(found.facts, task.declared), task.declared))
+    tell(say.advised(found.advice))
+    if found.advice.primary not in TRAINED_LEAVES:
+        tell(say.not_trained(found.advice, found.report))
+        return found, None
+    _plan(found, directory, rows, tell)
+    tell(say.training())
+    report = _finished(start(directory / "recipe.toml", run=directory / "run"))
+    tell(say.reporting())
+    tell(["", receipt.text(report), "", *say.side_by_side(report)])
+    return found, report
+
+
+def _glance(task: Task, directory: Path, rows: int, tell: Tell) -> Measured:
+    """Measure and advise, in one line."""
+    found = _measure(task, directory, rows)
+    tell([say.glance(task, found.report, found.advice)])
+    return found
+
+
+def _others(name: str, tell: Tell) -> tuple[str, ...]:
+    if name != "voice":
+        return ()
+    tell([say.glance_heading()])
+    return GLANCES
+
+
+def _measure(task: Task, directory: Path, rows: int) -> Measured:
+    """Ask the untuned model, and take the numbers through the graph."""
+    directory.mkdir(parents=True)
+    probe = Probe(
+        model=model(), data=_lay_out(task, directory), evaluation=evaluation(task, rows), layout=layout()
+    )
+    order = directory / "probe.json"
+    order.write_text(probe.model_dump_json(exclude_none=True, indent=1) + "\n", encoding="utf-8")
+    report = _finished(start(order, run=directory / "measured", measure=True))
+    found = {**facts(report), **task.declared, "n_labelled": len(task.train)}
+    (directory / "facts.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return Measured(task, report, found, advise(parse(found, "report")))
+
+
+def _without(facts: Mapping[str, object], declared: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: value for name, value in facts.items() if name not in declared}
+
+
+def _told(found: Measured) -> dict[str, object]:
+    """What was measured and advised, ready for JSON."""
+    return {
+        "task": found.task.name,
+        "measured": found.report.model_dump(mode="json"),
+        "facts": dict(found.facts),
+        "advice": asdict(found.advice),
+    }
+
+
+def _lay_out(task: Task, directory: Path) -> Data:
+    """Write both sides of the split."""
+    return Data(
+        train=TRAIN,
+        train_sha256=store.write(directory / TRAIN, task.train),
+        held_out=HELD_OUT,
+        held_out_sha256=store.write(directory / HELD_OUT, task.held_out),
+        length_tokens=LENGTH_TOKENS,
+    )
+
+
+def _plan(found: Measured, directory: Path, rows: int, tell: Tell) -> None:
+    """Fill a plan for this computer and write it down as a recipe."""
+    files, base, hardware = _lay_out(found.task, directory), base_dir(), detect()
+    proposal = propose(
+        Wanted(
+            leaf=found.advice.primary,
+            name=f"lantern-{found.task.name}",
+            model_id=str(base),
+            shape=local(base),
+            data=RowFiles(files.train, files.train_sha256, files.held_out, files.held_out_sha256),
+            stats=stats(found.task.train, base),
+            evaluation=evaluation(found.task, rows),
+            hardware=replace(hardware, forward_tokens_per_second=_rate(found.report)),
+        )
+    )
+    why = {key: t(reason.text, **reason.values) for key, reason in proposal.why.items()}
+    recipe = directory / "recipe.toml"
+    recipe.write_text(write(proposal.plan, why), encoding="utf-8")
+    tell(say.planned(proposal, hardware, str(recipe)))
+
+
+def _rate(report: Report) -> float | None:
+    """How fast this machine reads with this model, as the measurement found it; None if it did not say."""
+    said = report.machine.get("forward_tokens_per_second")
+    return float(said) if said else None
+
+
+def _finished(run: Run) -> Report:
+    """Follow a process to its end and return its report; Ctrl-C ends it.
+
+    Raises:
+        click.exceptions.Exit: It ended otherwise; what happened was said on stderr.
+    """
+    ended = watch.followed(run)
+    if ended.state != "done":
+        watch.tell_ending(run, ended)
+        raise click.exceptions.Exit(ended.exit)
+    return shelf.report(run)
+
+
+@contextmanager
+def _workplace(keep: Path | None) -> Iterator[Path]:
+    """A directory for everything that the demo writes: one that stays, or one that does not."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="lantern-bay-") as folder:
+            yield Path(folder)
+        return
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        taken = next(keep.iterdir(), None)
+    except OSError as error:
+        raise NoRoom(
+            N_("the directory cannot be written: {reason}"),
+            remedy=N_("choose another one with --keep DIR"),
+            where=str(keep),
+            reason=error.strerror or str(error),
+        ) from None
+    if taken:
+        raise NoRoom(
+            N_("the directory is not empty: it holds {name}"),
+            remedy=N_("choose a new one with --keep DIR; nothing was changed"),
+            where=str(keep),
+            name=taken.name,
+        )
+    yield keep

@@ -1,0 +1,181 @@
+"""What the demo says: each step of the line in a sentence or two, from the values of that step."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from advisor import units
+from advisor.catalog.gpus import Hardware
+from advisor.decide.advice import Advice
+from advisor.decide.leaves import LEAVES
+from advisor.learn.lantern.files import SHOTS
+from advisor.learn.lantern.tasks import Task
+from advisor.plan.proposal import Proposal
+from advisor.show.report import ARMS
+from advisor.text import N_, inert, t
+from recipes.report import Arm, Report
+
+SHOWN_CHARACTERS: Final = 60
+"""Of an answer, so that the line stays on a terminal."""
+TOLD_REASONS: Final = ("adaptation.kind", "schedule.epochs", "schedule.learning_rate")
+"""The fields whose reasons are read out; the recipe has one for each."""
+
+
+def opening(task: Task) -> Iterator[str]:
+    """Say whose problem it is."""
+    title = t(N_("Lantern Bay: {title}"), title=t(task.title))
+    yield from (title, "=" * len(title), t(task.problem))
+
+
+def measuring(task: Task, rows: int) -> Iterator[str]:
+    """Say what is measured."""
+    yield from _heading(1, t(N_("Measure before you train")))
+    yield t(
+        N_(
+            "The base model answers {rows} questions that nobody will train on: as it is, with the best "
+            "instruction, and with {shots} examples in the prompt."
+        ),
+        rows=min(rows, len(task.held_out)),
+        shots=SHOTS,
+    )
+    if task.held_out[0].context:
+        yield t(N_("And once with the right note pasted into the prompt: is it knowledge that is missing?"))
+
+
+def known(measured: Mapping[str, object], declared: Mapping[str, object]) -> Iterator[str]:
+    """Say which facts the decision gets, and where they come from."""
+    yield from _heading(2, t(N_("Facts for the decision")))
+    yield t(N_("Measured and counted: {facts}."), facts=_facts(measured))
+    yield t(N_("Said, because no measurement can tell: {facts}."), facts=_facts(declared))
+
+
+def advised(advice: Advice) -> Iterator[str]:
+    """Say the advice, and the way through the graph that led to it."""
+    yield from _heading(3, t(N_("The advice")))
+    for step in advice.path:
+        yield (
+            f"  {step.start} -{step.answer}-> {step.end}: {t(step.why)}"
+            if step.why
+            else f"  {step.start} -> {step.end}"
+        )
+    yield t(
+        N_("Advice: {leaf}. {means} Confidence: {band}. The source tree says: {classic}."),
+        leaf=advice.primary,
+        means=t(LEAVES[advice.primary].means),
+        band=advice.confidence.band,
+        classic=advice.classic_leaf or "-",
+    )
+
+
+def not_trained(advice: Advice, measured: Report) -> Iterator[str]:
+    """Say what to do instead of training, and what was measured of it."""
+    yield t(N_("So nothing is trained here, and that is the result:"))
+    yield from (f"  {stage.stage}. {stage.leaf}: {t(stage.why)}" for stage in advice.plan)
+    arms = {arm.name: arm for arm in measured.arms}
+    passage = arms.get("context")
+    best = passage or max(arms.values(), key=lambda arm: arm.scores[measured.primary].value)
+    yield t(
+        N_("Measured: {score} {before} as it is, {after} with {what}."),
+        score=measured.primary,
+        before=_score(arms["base"], measured.primary),
+        after=_score(best, measured.primary),
+        what=t(HELPS[best.name]),
+    )
+
+
+HELPS: Final = {
+    "base": N_("nothing else"),
+    "prompt": N_("a good instruction"),
+    "few_shot": N_("examples in the prompt"),
+    "context": N_("the right note in the prompt"),
+    "tuned": N_("training"),
+}
+
+
+def planned(proposal: Proposal, hardware: Hardware, recipe: str) -> Iterator[str]:
+    """Say what will be done, what it will cost, and where it stands."""
+    yield from _heading(4, t(N_("A plan for this computer")))
+    yield t(
+        N_("Hardware: {name}, {free} free. Predicted: {peak} at the peak{time}."),
+        name=inert(hardware.name),
+        free=units.gib(hardware.usable_bytes),
+        peak=units.gib(proposal.estimate.allocated),
+        time=t(
+            N_(", {low} to {high} of training"),
+            low=units.seconds(proposal.seconds.low),
+            high=units.seconds(proposal.seconds.high),
+        )
+        if proposal.seconds
+        else "",
+    )
+    for key in TOLD_REASONS:
+        if reason := proposal.why.get(key):
+            yield f"  {key} = {_value(proposal, key)}: {t(reason.text, **reason.values)}"
+    yield from (f"  {t(reason.text, **reason.values)}" for reason in proposal.concessions)
+    yield t(N_("Every value stands with its reason in {recipe}."), recipe=inert(recipe))
+
+
+def training() -> Iterator[str]:
+    """Say what happens now."""
+    yield from _heading(5, t(N_("Train")))
+    yield t(
+        N_("A process of its own trains from the recipe alone; this program only reads what it writes down.")
+    )
+
+
+def reporting() -> Iterator[str]:
+    """Say what comes now."""
+    yield from _heading(6, t(N_("Did it help?")))
+
+
+def side_by_side(report: Report) -> Iterator[str]:
+    """Show one question with the answer of every arm."""
+    samples = [(arm, arm.samples[0]) for arm in report.arms if arm.samples]
+    if not samples:
+        return
+    yield t(N_("One of the questions: {question}"), question=_short(samples[0][1].prompt))
+    yield from (f"  {t(ARMS[arm.name]):<10}{_short(sample.got)}" for arm, sample in samples)
+
+
+def glance_heading() -> str:
+    """Introduce the other tasks."""
+    return "\n" + t(N_("The same graph, other numbers:"))
+
+
+def glance(task: Task, measured: Report, advice: Advice) -> str:
+    """Say one task in one line: what was measured, and what follows from it."""
+    scores = ", ".join(f"{t(ARMS[arm.name])} {_score(arm, measured.primary)}" for arm in measured.arms)
+    return t(
+        N_("  {name}: {scores} -> {leaf}: {means}"),
+        name=task.name,
+        scores=scores,
+        leaf=advice.primary,
+        means=t(LEAVES[advice.primary].means),
+    )
+
+
+def _heading(number: int, title: str) -> Iterator[str]:
+    yield from ("", f"{number}. {title}")
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={_said(value)}" for name, value in facts.items()) or "-"
+
+
+def _said(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _value(proposal: Proposal, key: str) -> str:
+    part: object = proposal.plan
+    for name in key.split("."):
+        part = getattr(part, name)
+    return _said(part)
+
+
+def _score(arm: Arm, name: str) -> str:
+    return units.percent(arm.scores[name].value)
+
+
+def _short(text: str) -> str:
+    plain = inert(" ".join(text.split()))
+    return plain if len(plain) <= SHOWN_CHARACTERS else plain[: SHOWN_CHARACTERS - 3] + "..."
