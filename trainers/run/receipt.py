@@ -11,7 +11,7 @@ from recipes.plan import Plan, Probe
 from recipes.report import Duration, Memory, Report, Training
 from trainers.checkpoints.storage import move_directory, sync_tree
 from trainers.engine import Engine
-from trainers.evaluate import Outcome, compare, verdict
+from trainers.evaluate import Outcome, compare, speed, verdict
 from trainers.memory.peak import Quantity
 from trainers.policy import Policy, save
 from trainers.run import Job, method
@@ -88,9 +88,15 @@ def receipt(
         verdict=verdict(differences, primary) if training else "not_trained",
         training=training,
         versions=versions(),
-        machine=machine(engine),
+        machine={**machine(engine), **_forward_speed(arms)},
         finished=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def _forward_speed(arms: Sequence[Outcome]) -> dict[str, str]:
+    """How fast this machine reads with this model: what the next estimate of training time on a CPU starts from."""
+    found = speed(arms)
+    return {} if found is None else {"forward_tokens_per_second": f"{found:.1f}"}
 
 
 def _told(loss: float | None) -> float:
