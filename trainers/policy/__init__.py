@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from transformers import (
 from recipes.plan import Adaptation, Lora, Model
 from recipes.words import N_
 from trainers.data import ensure_template, stop_ids
-from trainers.errors import MissingWeights
+from trainers.errors import CPU_FULL, MissingWeights
 from trainers.loop import Batch
 from trainers.policy.forward import Nll, choose
 from trainers.policy.source import Source, find
@@ -83,7 +84,7 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
             trust_remote_code=False,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError) or CPU_FULL in str(error):
             raise
         raise MissingWeights(
             N_("transformers cannot load it: {reason}"),
@@ -91,9 +92,10 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
             where=str(source.directory),
             reason=str(error)[:300],
         ) from error
-    loaded.name_or_path = (
-        model.id if source.commit else str(source.directory)
-    )  # what an adapter names as its base
+    _keep_packing(loaded)
+    _keep_unpacked(loaded)
+    # what an adapter names as its base
+    loaded.name_or_path = model.id if source.commit else str(source.directory)
     return ready(loaded, tokenizer, device, source)
 
 
@@ -135,6 +137,29 @@ def causal(model: nn.Module) -> PreTrainedModel:
     if not isinstance(found, PreTrainedModel):
         raise TypeError(f"not a language model: {type(found).__name__}")
     return found
+
+
+def _keep_packing(model: nn.Module) -> None:
+    """Keep NF4 weights in the one form that has gradients.
+
+    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks them at the first forward in evaluation mode
+    (`nn/modules.py`, `Linear4bit.forward`): judged first, such a model would then train on wrong weights.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _keep_unpacked(model: nn.Module) -> None:
+    """Keep NF4 weights as they were quantised.
+
+    On a CPU with AVX512-BF16 bitsandbytes 0.50 rewrites a layer for its own inference kernel at the first forward
+    without gradients, in place: scores before and after training would come of different arithmetic, and whoever
+    makes such a weight dense, as training does, would get noise.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
