@@ -18,13 +18,17 @@ Failure (recipes.errors)
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from recipes.errors import Failure, Value
 from recipes.exits import Exit
 from recipes.words import N_
 
-SHOWN: int = 20
+SHOWN: Final = 20
 """More places of one kind than this help nobody; the count is still told."""
+
+CPU_FULL: Final = "can't allocate memory"
+"""How torch's allocator says on a CPU that there is none left; it has no class of its own."""
 
 
 class TrainerError(Failure):

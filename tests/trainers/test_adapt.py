@@ -11,12 +11,13 @@ from recipes.errors import RecipeError
 from recipes.plan import Full, LastLayers, Lora, Model, Schedule
 from trainers import batches, data
 from trainers.adapt import adapt
-from trainers.adapt.lora import Fast
+from trainers.adapt.lora import Fast, _dense
 from trainers.optim import adamw
 from trainers.policy import causal, load, save, with_model
 from trainers.policy.forward import packed_rows
 
 CPU = torch.device("cpu")
+NAME = "model.layers.0.mlp.gate_proj.weight"
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft on new transformers
 
 
@@ -36,6 +37,11 @@ def a_few_steps(policy, steps=8, learning_rate=1e-2):
             optimizer.zero_grad()
             losses.append(loss.item())
     return losses
+
+
+def apart(found, wanted):
+    """Relative distance of two tensors."""
+    return float((found - wanted).detach().norm() / wanted.detach().norm())
 
 
 def stir(model):
@@ -96,8 +102,8 @@ def test_an_adapter_begins_the_same_with_the_same_seed():
 
 
 @pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_on_an_nf4_base_the_loss_falls_and_plain_peft_loads_the_adapter(home, double, dtype):
+@pytest.mark.parametrize("dtype, close", [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_on_an_nf4_base_the_loss_falls_and_plain_peft_loads_the_adapter(home, double, dtype, close):
     plan = Lora(base="nf4", double_quantisation=double, rank=4, alpha=16.0)
     model = Model(id="base", dtype=dtype)
     policy = load(model, home, CPU, plan)
@@ -107,9 +113,20 @@ def test_on_an_nf4_base_the_loss_falls_and_plain_peft_loads_the_adapter(home, do
     plain = PeftModel.from_pretrained(load(model, home, CPU, plan).model, home / "adapter").eval()
     ids = torch.randint(200, (1, 9))
 
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert {type(m).__name__ for m in policy.causal.modules()} >= {"FastLinear4bit"}
-    torch.testing.assert_close(plain(input_ids=ids).logits, policy.model.eval()(input_ids=ids).logits, rtol=2e-2, atol=2e-2 if dtype == "bfloat16" else 1e-4)  # fmt: skip
+    assert apart(plain(input_ids=ids).logits, policy.model.eval()(input_ids=ids).logits) < close
+
+
+def test_judging_an_nf4_model_before_training_does_not_change_what_is_trained(home):
+    dense = load(Model(id="base", dtype="float32"), home, CPU).causal.get_parameter(NAME)
+    layer = load(Model(id="base", dtype="float32"), home, CPU, Lora(base="nf4")).causal.get_submodule(NAME[:-7])
+    before = _dense(layer, torch.float32)
+    with torch.no_grad():
+        layer.eval()(torch.randn(3, 64))
+
+    assert torch.equal(_dense(layer, torch.float32), before)
+    assert apart(before, dense) < 0.12  # NF4's own error on normal weights is 9 %
 
 
 def test_plain_peft_loads_a_dense_adapter_and_merges_it_to_the_same_logits(home):

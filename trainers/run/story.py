@@ -19,7 +19,7 @@ from trainers.checkpoints import protocol
 from trainers.checkpoints.storage import replace_file
 from trainers.engine import Engine
 from trainers.engine.accelerated import Accelerated
-from trainers.errors import Changed, OutOfMemory
+from trainers.errors import CPU_FULL, Changed, OutOfMemory
 from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
 from trainers.memory.peak import Peak
@@ -46,8 +46,6 @@ PROBED: Final = (*BEFORE, "context")
 TELL_SECONDS: Final = 0.5
 """How often a long evaluation says how far it is."""
 SAMPLES_TOLD: Final = 3
-CPU_FULL: Final = "can't allocate memory"
-"""How torch's allocator says on a CPU that there is none left; it has no class of its own."""
 
 
 def run(job: Job[Plan]) -> int:
