@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Final
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -92,7 +91,6 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
             where=str(source.directory),
             reason=str(error)[:300],
         ) from error
-    _keep_packing(loaded)
     _keep_unpacked(loaded)
     # what an adapter names as its base
     loaded.name_or_path = model.id if source.commit else str(source.directory)
@@ -137,17 +135,6 @@ def causal(model: nn.Module) -> PreTrainedModel:
     if not isinstance(found, PreTrainedModel):
         raise TypeError(f"not a language model: {type(found).__name__}")
     return found
-
-
-def _keep_packing(model: nn.Module) -> None:
-    """Keep NF4 weights in the one form that has gradients.
-
-    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks them at the first forward in evaluation mode
-    (`nn/modules.py`, `Linear4bit.forward`): judged first, such a model would then train on wrong weights.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _keep_unpacked(model: nn.Module) -> None:
