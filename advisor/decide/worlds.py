@@ -18,6 +18,9 @@ SPREAD: Final = 1.28
 """Standard deviations of the two outer points that stand for a measured share: 80 % of the mass lies between."""
 MEASURED: Final = ("prompt_success",)
 
+PASSAGE_IS_NO_HELP: Final[Prior] = ((0.3, 1.0),)
+"""The value that stands for a passage that does not help, in the prior of that fact."""
+
 
 class _Curious:
     """Answers that note which facts were looked at and are not known.
@@ -77,7 +80,7 @@ def worlds(answers: Answers, limit: int = WORLDS) -> list[World]:
     """
     known = answers.known()
     priors = {name: fact.prior for name, fact in FACTS.items() if fact.prior and name not in known}
-    priors |= _measured(known)
+    priors |= _implied(known) | _measured(known)
     base = {name: value for name, value in known.items() if name not in priors}
     done: list[World] = []
     heap: list[tuple[float, int, tuple[tuple[str, Value], ...]]] = [(-1.0, 0, ())]
@@ -93,6 +96,13 @@ def worlds(answers: Answers, limit: int = WORLDS) -> list[World]:
             count += 1
             heapq.heappush(heap, (mass * weight, count, (*decided, (fact, value))))
     return done
+
+
+def _implied(known: Mapping[str, Value]) -> dict[str, Prior]:
+    """What one fact says about another that nobody measured: a passage cannot mend what is no lack of knowledge."""
+    if known.get("lacks_knowledge") is False and "oracle_context_success" not in known:
+        return {"oracle_context_success": PASSAGE_IS_NO_HELP}
+    return {}
 
 
 def _measured(known: Mapping[str, Value]) -> dict[str, Prior]:
