@@ -34,8 +34,8 @@ from recipes.plan import Data, Probe
 from recipes.report import Report
 from recipes.write import write
 
-ROWS: Final = 80
-"""Held-out rows that each arm answers: an interval of at most 22 points, and a few seconds an arm."""
+ROWS: Final = 100
+"""Held-out rows that each arm answers: intervals of at most 20 points (Wilson), and a second or two an arm."""
 GLANCES: Final = ("easy", "facts")
 """Tasks that follow the voice walk in one line each."""
 

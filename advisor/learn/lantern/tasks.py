@@ -93,7 +93,7 @@ def _voice() -> Task:
         ),
         prompt="Answer like a sailor.",
         primary="style",
-        declared=_declared(task_type="style_generation", style_stable="yes"),
+        declared=_declared(task_type="style_generation", style_stable="yes", output_strictness="free"),
         train=_shuffled(TRAIN_SEED, [_voice_row(f, q) for f in trained for q in questions(f)]),
         held_out=_shuffled(
             HELD_OUT_SEED, [_voice_row(f, q) for f in held_out for q in questions(f)], HELD_OUT_ROWS
@@ -295,8 +295,13 @@ def _numbered(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def _declared(**facts: Declared) -> Mapping[str, Declared]:
-    """Add what holds for every task of the town: nine of ten shall be right, and the rows are clean."""
-    return MappingProxyType({"target_success": 0.9, "label_quality": "gold", **facts})
+    """Add what holds for every task of the town: nine of ten shall be right, rows are clean, nothing is delicate."""
+    town: dict[str, Declared] = {
+        "target_success": 0.9,
+        "label_quality": "gold",
+        "needs_safety_alignment": "no",
+    }
+    return MappingProxyType(town | facts)
 
 
 TASKS: Final[Mapping[str, Callable[[], Task]]] = MappingProxyType(
