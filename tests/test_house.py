@@ -74,7 +74,7 @@ def test_every_command_has_help_and_loads_no_torch(name):
 def test_a_file_says_in_its_first_line_what_it_is_for(path):
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
-    assert said and said.splitlines()[0].endswith((".", ":", ";"))
+    assert said and said.splitlines()[0].endswith((".", ":", ";", "?"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
