@@ -101,7 +101,7 @@ class AdviceScreen(Page[bool]):
         for flip in self.advice.flips[:SHOWN_FLIPS]:
             fact = t(FACTS[flip.fact].means)
             yield Prose(
-                f"{fact}: ", (said(flip.change), "bold"), " > ", (_leaf(flip.primary), "bold"), hang=2
+                f"{fact}: ", (_value(flip.change), "bold"), " > ", (_leaf(flip.primary), "bold"), hang=2
             )
         yield Prose((t(N_("Cheapest test: ")), "bold"), said(self.advice.cheapest_test), hang=2)
 
@@ -144,6 +144,11 @@ def said(sentence: str) -> str:
 
 def _leaf(name: str) -> str:
     return t(LEAVES[name].means)
+
+
+def _value(change: str) -> str:
+    """Yes and no in the reader's language; other values stay as one would type them."""
+    return t({"yes": N_("Yes"), "no": N_("No")}.get(change, change))
 
 
 def _step(step: Step) -> Iterator[tuple[str, str]]:

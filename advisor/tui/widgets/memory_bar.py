@@ -14,7 +14,7 @@ MARKS: dict[Fit, tuple[str, str, str]] = {
     "fits": ("✓", N_("fits"), "$text-success"),
     "likely": ("✓", N_("likely"), "$text-success"),
     "unlikely": ("!", N_("tight"), "$text-warning"),
-    "does_not_fit": ("✗", N_("no"), "$text-error"),
+    "does_not_fit": ("✗", N_("too big"), "$text-error"),
 }
 METHODS = {
     "full": N_("all weights"),
