@@ -4,10 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from recipes.errors import Failure
 from recipes.exits import Exit
 from trainers.run import measure, say, train
+
+RUN_DIR: Final = ("--run-dir", "--run")
+"""Behind torchrun only the long form: its own parser takes `--run` for a short form of `--run-path`."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,14 +35,18 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="train as a recipe says, to its report")
     run.add_argument("recipe", type=Path, metavar="RECIPE")
-    run.add_argument("--run", type=Path, metavar="DIR", help="the run directory (default: runs/<name>)")
+    run.add_argument(
+        *RUN_DIR, dest="run", type=Path, metavar="DIR", help="the run directory (default: runs/<name>)"
+    )
     run.add_argument("--resume", action="store_true", help="go on where an earlier attempt ended")
     run.add_argument(
         "--accept-changes", action="store_true", help="go on although recipe, data, base or versions changed"
     )
     probe = verbs.add_parser("measure", help="judge a model without training it")
     probe.add_argument("probe", type=Path, metavar="PROBE")
-    probe.add_argument("--run", type=Path, metavar="DIR", required=True, help="the run directory")
+    probe.add_argument(
+        *RUN_DIR, dest="run", type=Path, metavar="DIR", required=True, help="the run directory"
+    )
     return parser
 
 
