@@ -70,24 +70,39 @@ def not_trained(advice: Advice, measured: Report) -> Iterator[str]:
     """Say what to do instead of training, and what was measured of it."""
     yield t(N_("So nothing is trained here, and that is the result:"))
     yield from (f"  {stage.stage}. {stage.leaf}: {t(stage.why)}" for stage in advice.plan)
-    arms = {arm.name: arm for arm in measured.arms}
-    passage = arms.get("context")
-    best = passage or max(arms.values(), key=lambda arm: arm.scores[measured.primary].value)
-    yield t(
-        N_("Measured: {score} {before} as it is, {after} with {what}."),
-        score=measured.primary,
-        before=_score(arms["base"], measured.primary),
-        after=_score(best, measured.primary),
-        what=t(HELPS[best.name]),
-    )
+    base, score = measured.arms[0], measured.primary
+    best = _best(measured, score)
+    if best is base:
+        yield t(
+            N_("Measured: {score} {best} at best, whatever the prompt said."),
+            score=inert(score),
+            best=_score(base, score),
+        )
+        score = max(base.scores, key=lambda name: _gain(_best(measured, name), base, name))
+        best = _best(measured, score)
+    if best is not base:
+        yield t(
+            N_("Measured: {score} {before} as it is, {after} with {what}."),
+            score=inert(score),
+            before=_score(base, score),
+            after=_score(best, score),
+            what=t(HELPS[best.name]),
+        )
 
 
-HELPS: Final = {
-    "base": N_("nothing else"),
+def _best(measured: Report, score: str) -> Arm:
+    """The arm with the highest score; of equals the simplest."""
+    return max(measured.arms, key=lambda arm: arm.scores[score].value)
+
+
+def _gain(arm: Arm, base: Arm, score: str) -> float:
+    return arm.scores[score].value - base.scores[score].value
+
+
+HELPS: Final[Mapping[str, str]] = {
     "prompt": N_("a good instruction"),
     "few_shot": N_("examples in the prompt"),
     "context": N_("the right note in the prompt"),
-    "tuned": N_("training"),
 }
 
 

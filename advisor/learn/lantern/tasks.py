@@ -184,12 +184,27 @@ def _ticket() -> Task:
             task_type="structured_output", output_strictness="json_schema", style_stable="yes"
         ),
         reply=_ticket_reply,
+        checks=_ticket_checks,
     )
 
 
+TICKET_WORDS: Final = ("item", "colour", "fault")
+
+
 def _ticket_reply(message: Message) -> str:
-    ticket: dict[str, object] = {key: message.said[key] for key in ("item", "colour", "fault")}
+    ticket: dict[str, object] = {key: message.said[key] for key in TICKET_WORDS}
     return json.dumps(ticket | {"urgent": _urgent(message)})
+
+
+def _ticket_checks(message: Message) -> tuple[Check, ...]:
+    """What is said (three words) and how (a boolean, where examples alone bring "yes" and "no"), apart."""
+    said = (Check(name="content", kind="contains", value=message.said[key]) for key in TICKET_WORDS)
+    boolean = Check(name="boolean", kind="contains", value=f'"urgent": {json.dumps(_urgent(message))}')
+    return (*said, boolean)
+
+
+def _no_checks(_: Message) -> tuple[Check, ...]:
+    return ()
 
 
 def _message_task(
@@ -200,6 +215,7 @@ def _message_task(
     prompt: str,
     declared: Mapping[str, Declared],
     reply: Callable[[Message], str],
+    checks: Callable[[Message], tuple[Check, ...]] = _no_checks,
 ) -> Task:
     train, held_out = _messages(TRAIN_SEED, MESSAGE_ROWS), _messages(HELD_OUT_SEED, HELD_OUT_ROWS)
     return Task(
@@ -209,8 +225,8 @@ def _message_task(
         prompt=prompt,
         primary="exact",
         declared=declared,
-        train=_numbered([_row(name, m.text, m.text, reply(m)) for m in train]),
-        held_out=_numbered([_row(name, m.text, m.text, reply(m)) for m in held_out]),
+        train=_numbered([_row(name, m.text, m.text, reply(m), checks(m)) for m in train]),
+        held_out=_numbered([_row(name, m.text, m.text, reply(m), checks(m)) for m in held_out]),
     )
 
 
