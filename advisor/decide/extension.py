@@ -34,7 +34,7 @@ _GATES = (
     Edge("G-2", "g_eval", "fewer than 20 items, nothing known", "build_eval", p.blind_and_undiagnosed,
          N_("Twenty real items with a pass/fail rule come before any method."), LENGTH, "C"),
     Edge("G-2b", "g_eval", "go on", "g_prompt", p.always,
-         N_("The advice goes on without a test set, but says so."), OURS),
+         N_("A test set is there, or the advice says that it is missing: we go on."), OURS),
     Edge("G-5", "g_prompt", "enough, but dear", "c_cost", p.enough_but_dear,
          N_("The prompt is good enough: the same quality may be had with fewer tokens or a smaller model."),
          "OpenAI and Azure model guides; Databricks", "B"),
