@@ -18,7 +18,9 @@ from trainers.policy.forward import packed_rows
 
 CPU = torch.device("cpu")
 NAME = "model.layers.0.mlp.gate_proj.weight"
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft on new transformers
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # peft on new transformers
 
 
 def row():
@@ -58,7 +60,9 @@ def stir(model):
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
 def test_our_arithmetic_is_pefts(rslora, dtype, close):
     base = tiny.model().to(dtype)
-    config = LoraConfig(r=4, lora_alpha=8, use_rslora=rslora, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=4, lora_alpha=8, use_rslora=rslora, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     theirs = stir(get_peft_model(copy.deepcopy(base), config, autocast_adapter_dtype=True))
     ours = stir(adapt(base, Lora(rank=4, alpha=8.0, rslora=rslora), seed=0).model)
     ours.load_state_dict(theirs.state_dict())
@@ -94,7 +98,9 @@ def test_dropout_and_switched_off_adapters_keep_pefts_forward():
 
 
 def test_an_adapter_begins_the_same_with_the_same_seed():
-    first, same, other = (dict(adapt(tiny.model(), Lora(), seed=seed).model.named_parameters()) for seed in (1, 1, 2))
+    first, same, other = (
+        dict(adapt(tiny.model(), Lora(), seed=seed).model.named_parameters()) for seed in (1, 1, 2)
+    )
     name = next(name for name in first if "lora_A" in name)
 
     assert torch.equal(first[name], same[name])
@@ -120,7 +126,9 @@ def test_on_an_nf4_base_the_loss_falls_and_plain_peft_loads_the_adapter(home, do
 
 def test_judging_an_nf4_model_before_training_does_not_change_what_is_trained(home):
     dense = load(Model(id="base", dtype="float32"), home, CPU).causal.get_parameter(NAME)
-    layer = load(Model(id="base", dtype="float32"), home, CPU, Lora(base="nf4")).causal.get_submodule(NAME[:-7])
+    layer = load(Model(id="base", dtype="float32"), home, CPU, Lora(base="nf4")).causal.get_submodule(
+        NAME[:-7]
+    )
     before = _dense(layer, torch.float32)
     with torch.no_grad():
         layer.eval()(torch.randn(3, 64))
@@ -147,7 +155,9 @@ def test_only_the_last_layers_the_norm_and_the_head_move_and_the_rest_stays_bit_
     policy = load(Model(id="base", dtype="float32"), home, CPU)
     before = {name: weight.clone() for name, weight in policy.causal.named_parameters()}
     a_few_steps(with_model(policy, adapt(policy.causal, LastLayers(layers=1), seed=0).model))
-    moved = {name for name, weight in policy.causal.named_parameters() if not torch.equal(weight, before[name])}
+    moved = {
+        name for name, weight in policy.causal.named_parameters() if not torch.equal(weight, before[name])
+    }
 
     assert moved == {n for n in before if n.startswith(("model.layers.1.", "model.norm.", "lm_head."))}
 

@@ -67,7 +67,9 @@ def test_max_steps_ends_a_run_and_parts_of_an_epoch_count():
 @pytest.mark.parametrize("processes", [2, 3])
 def test_every_process_brings_as_many_micro_batches_and_together_they_are_the_step(processes):
     some, plan = examples(11), schedule(accumulation=2)
-    ranks = [list(batches.groups(some, plan, CPU, processes=processes, rank=rank)) for rank in range(processes)]
+    ranks = [
+        list(batches.groups(some, plan, CPU, processes=processes, rank=rank)) for rank in range(processes)
+    ]
 
     for together in zip(*ranks, strict=True):
         assert len({len(group.batches) for group in together}) == 1

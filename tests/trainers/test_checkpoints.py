@@ -28,7 +28,9 @@ def state(step=1, seed=0):
             weight.grad = torch.randn_like(weight)
         optimizer.step()
     optimizer.zero_grad()
-    return Contents(model, optimizer, Progress(step=step, last_loss=1 / 3), {"seed": str(seed)}, {"torch": "x"})
+    return Contents(
+        model, optimizer, Progress(step=step, last_loss=1 / 3), {"seed": str(seed)}, {"torch": "x"}
+    )
 
 
 def failing(monkeypatch, name, at, number):
@@ -141,7 +143,9 @@ def test_whichever_call_to_the_disk_fails_the_checkpoint_before_is_whole_and_not
         assert found.checkpoint is not None
         assert found.skipped == ()
         assert not list(tmp_path.glob(".tmp-*"))
-        shutil.rmtree(tmp_path / "step-00000002", ignore_errors=True)  # renamed, but not flushed: whole, not promised
+        shutil.rmtree(
+            tmp_path / "step-00000002", ignore_errors=True
+        )  # renamed, but not flushed: whole, not promised
 
 
 def test_saving_in_place_would_leave_half_a_checkpoint_under_its_final_name(tmp_path, monkeypatch):
@@ -197,7 +201,9 @@ def test_large_states_are_saved_in_parts(tmp_path, monkeypatch):
     protocol.restore(protocol.verify(path), fresh.model, fresh.optimizer)
 
     assert len(list(path.glob("weights-*"))) > 2
-    assert all(torch.equal(a, b) for a, b in zip(saved.model.parameters(), fresh.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(saved.model.parameters(), fresh.model.parameters(), strict=True)
+    )
 
 
 def test_a_file_is_replaced_all_at_once_or_not_at_all(tmp_path, monkeypatch):

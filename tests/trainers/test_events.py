@@ -46,7 +46,9 @@ def test_no_line_is_longer_than_a_write_that_nobody_splits(tmp_path, text):
 
 def test_one_line_is_one_write(tmp_path, monkeypatch):
     sizes, real = [], os.write
-    monkeypatch.setattr("trainers.events.os.write", lambda file, data: (sizes.append(len(data)), real(file, data))[1])
+    monkeypatch.setattr(
+        "trainers.events.os.write", lambda file, data: (sizes.append(len(data)), real(file, data))[1]
+    )
     with opened(tmp_path / "e", rss=rss) as log:
         log.emit("phase", name="load")
         log.emit("phase", name="train")

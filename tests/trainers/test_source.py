@@ -49,7 +49,7 @@ def test_a_pickle_beside_safetensors_is_never_opened(directory, monkeypatch):
 def test_a_missing_part_is_named(directory, name):
     (directory / name).unlink()
 
-    with pytest.raises(MissingWeights, match="config.json|safetensors") as caught:
+    with pytest.raises(MissingWeights, match=r"config\.json|safetensors") as caught:
         look(directory)
     assert caught.value.exit_code is Exit.USAGE
 
@@ -57,7 +57,7 @@ def test_a_missing_part_is_named(directory, name):
 def test_a_model_that_brings_code_is_refused(directory):
     (directory / "modeling_mine.py").write_text("raise SystemExit")
 
-    with pytest.raises(CodeRefused, match="modeling_mine.py"):
+    with pytest.raises(CodeRefused, match=r"modeling_mine\.py"):
         look(directory)
 
 

@@ -100,13 +100,22 @@ def write_rows(path, some):
 def plan(home, *, adaptation: Adaptation | None = None, train=None, held_out=None, **changes):
     """A plan whose rows lie in `home`; the base is `home/base`. `changes` are fields of the schedule."""
     home = Path(home)
-    sums = write_rows(home / "train.jsonl", train or rows(24)), write_rows(home / "held.jsonl", held_out or rows(4, 90))
+    sums = (
+        write_rows(home / "train.jsonl", train or rows(24)),
+        write_rows(home / "held.jsonl", held_out or rows(4, 90)),
+    )
     schedule = {"epochs": 2.0, "micro_batch_tokens": 128, "learning_rate": 1e-3, "save_every_steps": 2}
     return Plan(
         name="tiny",
         model=Model(id="base", dtype="float32"),
         adaptation=adaptation or Lora(rank=4, alpha=8.0),
-        data=Data(train="train.jsonl", train_sha256=sums[0], held_out="held.jsonl", held_out_sha256=sums[1], length_tokens=64),
+        data=Data(
+            train="train.jsonl",
+            train_sha256=sums[0],
+            held_out="held.jsonl",
+            held_out_sha256=sums[1],
+            length_tokens=64,
+        ),
         schedule=Schedule(**{**schedule, **changes}),
         evaluation=Evaluation(rows=4, max_new_tokens=4, shots=0),
         layout=Layout(device="cpu", threads=1),

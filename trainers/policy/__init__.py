@@ -146,7 +146,7 @@ def _keep_unpacked(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            vars(module)["support_avx512bf16_for_cpu"] = False
 
 
 def _quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
