@@ -13,11 +13,15 @@ Failure (recipes.errors)
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from typing import Final
 
 from recipes.errors import Failure
 from recipes.exits import Exit
 from recipes.words import N_
+
+NEAR: Final = 0.6
+"""Likeness (Ratcliff and Obershelp) from which a name is worth suggesting; the default of difflib."""
 
 
 class AdvisorError(Failure):
@@ -30,12 +34,7 @@ class UnknownName(AdvisorError):
     code = "P0101"
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str) -> None:
-        names = sorted(known)
-        folded = {k.casefold(): k for k in names}
-        near = [folded[k] for k in get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
-        near += [k for k in names if name and name.casefold() in k.casefold() and k not in near][
-            : 3 - len(near)
-        ]
+        near = nearest(name, known)
         super().__init__(
             N_("there is no {kind} called {name!r}"),
             remedy=N_("did you mean {near}?") if near else N_("see the list: {listing}"),
@@ -44,6 +43,22 @@ class UnknownName(AdvisorError):
             near=", ".join(near),
             listing=listing,
         )
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The names of `known` that `name` may be a slip for, the likeliest first.
+
+    A long name is also compared by its words, so that "4089" finds "RTX 4090" and "Qwen3-9B" finds "Qwen/Qwen3-8B".
+    """
+    wanted = name.casefold()
+
+    def likeness(candidate: str) -> float:
+        whole = candidate.casefold()
+        words = whole.replace("/", " ").split()
+        return max(SequenceMatcher(None, wanted, part).ratio() for part in (whole, *words))
+
+    ranked = sorted(known, key=lambda candidate: (-likeness(candidate), candidate))
+    return [candidate for candidate in ranked[:most] if likeness(candidate) >= NEAR]
 
 
 class BadValue(AdvisorError):

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import count
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,8 @@ SCRIPT_RECIPE: Final = "recipe.json"
 SCRIPT_NOTES: Final = "recipe.export.json"
 OURS: Final = frozenset({RECIPE, TRAIN, HELD_OUT, SCRIPT, SCRIPT_RECIPE, SCRIPT_NOTES, "output"})
 """Everything that may stand in a directory of ours; a run directory has more and is not touched."""
+EARLIER: Final = "recipe.{}.earlier.toml"
+"""A recipe that a later one replaced."""
 JUDGED_ROWS: Final = 100
 """Rows that are generated for each arm: an interval of about 20 points at worst, in minutes (evaluation 4.3)."""
 ANSWER_TOKENS: Final = (16, 1024)
@@ -204,7 +207,7 @@ def ours(directory: Path) -> None:
         found = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
     except OSError as error:
         raise store.no_room(directory, error) from None
-    strange = [name for name in found if name not in OURS]
+    strange = [name for name in found if name not in OURS and not name.endswith(".earlier.toml")]
     if strange or (found and RECIPE not in found):
         raise NoRoom(
             N_("the directory is not empty and not a recipe's: it holds {name}"),
@@ -427,7 +430,18 @@ def written(draft: Draft, directory: Path, *, script: bool) -> None:
         for name, content in script_files(draft.plan).items():
             store.write_whole(directory / name, [content])
     why = {key: t(reason.text, **reason.values) for key, reason in draft.proposal.why.items()}
-    store.write_whole(directory / RECIPE, [write(draft.plan, why).encode()])
+    text = write(draft.plan, why).encode()
+    _kept(directory, text)
+    store.write_whole(directory / RECIPE, [text])
+
+
+def _kept(directory: Path, text: bytes) -> None:
+    """Set aside the recipe that another one replaces: a person may have edited it."""
+    recipe = directory / RECIPE
+    if recipe.is_file() and recipe.read_bytes() != text:
+        aside = next(name for number in count(1) if not (name := directory / EARLIER.format(number)).exists())
+        recipe.rename(aside)
+        voice.note(N_("the recipe that was there is kept as {name}"), name=str(aside))
 
 
 def script_files(plan: Plan) -> dict[str, bytes]:

@@ -87,6 +87,17 @@ def test_the_same_request_writes_the_same_recipe_again(advisor, base, data, tmp_
     assert (tmp_path / "out" / "recipe.toml").read_bytes() == first
 
 
+def test_a_recipe_that_was_edited_is_kept_when_another_one_is_written(advisor, base, data, tmp_path):
+    words = ("recipe", "--data", data, "--model", base, "-o", tmp_path / "out", "--leaf", "sft_lora")
+    advisor(*words)
+    edited = (tmp_path / "out" / "recipe.toml").read_text() + "# mine\n"
+    (tmp_path / "out" / "recipe.toml").write_text(edited)
+
+    assert advisor(*words)[0] == 0
+    assert advisor(*words)[0] == 0
+    assert [p.read_text() for p in sorted((tmp_path / "out").glob("*.earlier.toml"))] == [edited]
+
+
 def test_a_directory_of_something_else_is_left_alone(advisor, base, data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
