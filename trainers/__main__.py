@@ -1,4 +1,8 @@
-"""`python -m trainers`: run a recipe, or measure a model; by hand, under the advisor, or behind torchrun."""
+"""`python -m trainers`: run a recipe, or measure a model; by hand, under the advisor, or behind torchrun.
+
+Several processes: `torchrun --nproc-per-node=N -m -- trainers run RECIPE --run DIR` (without `--`, torchrun takes
+`--run` for an option of its own).
+"""
 
 import argparse
 import sys

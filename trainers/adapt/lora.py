@@ -7,12 +7,13 @@ apply (dropout, DoRA, int8, several adapters, merged weights) peft's own is used
 Letters of shapes: T tokens, I inputs, O outputs, r rank.
 """
 
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
@@ -61,8 +62,15 @@ def _fast(kind: type) -> type:
 def _dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     """The frozen weight [O, I] for math in `dtype`: itself, or NF4 made dense anew in each pass, never kept."""
     state = getattr(layer.weight, "quant_state", None)
-    weight: Tensor = layer.weight if state is None else dequantize_4bit(layer.weight.data, state)
+    weight: Tensor = layer.weight if state is None else _dequantise()(layer.weight.data, state)
     return weight.to(dtype)
+
+
+@cache
+def _dequantise() -> Callable[..., Tensor]:
+    """bitsandbytes' kernel; looked up when there is something to dequantise, since few runs need the package."""
+    found: Callable[..., Tensor] = import_module("bitsandbytes.functional").dequantize_4bit
+    return found
 
 
 class _Product(torch.autograd.Function):

@@ -21,7 +21,7 @@ from transformers import (
 from recipes.plan import Adaptation, Lora, Model
 from recipes.words import N_
 from trainers.data import ensure_template, stop_ids
-from trainers.errors import CPU_FULL, MissingWeights
+from trainers.errors import CPU_FULL, MissingPackage, MissingWeights
 from trainers.loop import Batch
 from trainers.policy.forward import Nll, choose
 from trainers.policy.source import Source, find
@@ -72,16 +72,21 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
         CodeRefused: It wants its own code to run.
     """
     source = find(model, home)
+    quantisation = _quantisation(adaptation, DTYPES[model.dtype])
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
             source.directory,
             dtype=DTYPES[model.dtype],
-            quantization_config=_quantisation(adaptation, DTYPES[model.dtype]),
+            quantization_config=quantisation,
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=False,
         )
+    except ImportError as error:
+        if quantisation is None:
+            raise
+        raise MissingPackage("bitsandbytes") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError) or CPU_FULL in str(error):
             raise
