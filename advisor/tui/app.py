@@ -78,8 +78,8 @@ class Walk:
             )
         if not self.task or not self.measured:
             return said
-        declared = {**self.task.declared, "n_labelled": len(self.task.train)}
-        return merge(said, parse(declared, "file"), parse(facts(self.measured), "report"))
+        known = {**facts(self.measured), **self.task.declared, "n_labelled": len(self.task.train)}
+        return merge(said, parse(known, "report"))
 
 
 class AdvisorApp(App[None]):
@@ -160,7 +160,7 @@ class AdvisorApp(App[None]):
             return None  # we come back, and what was measured stays measured
         order = await to_thread(between.probe, walk.task, walk.name)
         run = start(order, run=order.parent / "measured", measure=True)
-        if not await self.follow(run):
+        if not await self.follow(run, name=walk.name):
             return None
         return replace(walk, measured=shelf.report(run))
 
@@ -210,11 +210,11 @@ class AdvisorApp(App[None]):
         """Whether it helped."""
         return await self.shown(walk, ReportScreen(shelf.report(_given(walk.run))))
 
-    async def follow(self, run: Run, *, predicted: int | None = None) -> bool:
+    async def follow(self, run: Run, *, name: str = "", predicted: int | None = None) -> bool:
         """Show a run; True when it came to an end while somebody looked."""
         if run not in self.started:
             self.started.append(run)
-        return await self.push_screen_wait(RunScreen(run, predicted_bytes=predicted)) == "ended"
+        return await self.push_screen_wait(RunScreen(run, name=name, predicted_bytes=predicted)) == "ended"
 
     async def shown(self, walk: Walk, screen: Page[bool]) -> Walk | None:
         """Show a screen that asks nothing; None if it was left with Escape."""

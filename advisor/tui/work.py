@@ -18,7 +18,7 @@ from advisor.estimate.profiles import NATIVE, NATIVE_CPU, Profile, profile
 from advisor.estimate.setup import require_known
 from advisor.estimate.shapes import parameters
 from advisor.learn.lantern.base import base_dir
-from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, model
+from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, layout, model
 from advisor.learn.lantern.tasks import Task
 from advisor.plan.compose import RowFiles, Wanted
 from advisor.plan.fits import METHODS, configuration
@@ -127,6 +127,7 @@ def probe(task: Task, name: str) -> Path:
             length_tokens=LENGTH_TOKENS,
         ),
         evaluation=evaluation(task, EXAMPLE_ROWS),
+        layout=layout(),
     )
     written = path / "probe.json"
     store.write_whole(written, [order.model_dump_json(exclude_none=True, indent=1).encode()])

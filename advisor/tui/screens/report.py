@@ -94,10 +94,9 @@ class ReportScreen(Page[bool]):
                 predicted=gib(memory.predicted_bytes) if memory.predicted_bytes else "-",
             ),
             t(
-                N_("time: {measured}, predicted {low} to {high}"),
+                N_("time: {measured}, predicted {predicted}"),
                 measured=seconds(duration.measured_seconds),
-                low=_time(duration.predicted_low),
-                high=_time(duration.predicted_high),
+                predicted=_span(duration.predicted_low, duration.predicted_high),
             ),
             t(
                 N_("loss: {first:.3f} to {last:.3f} in {steps} steps"),
@@ -114,8 +113,11 @@ class ReportScreen(Page[bool]):
         self.dismiss(True)
 
 
-def _time(length: float | None) -> str:
-    return "-" if length is None else seconds(length)
+def _span(low: float | None, high: float | None) -> str:
+    """A predicted time, or a dash where nobody could tell."""
+    if low is None or high is None:
+        return "-"
+    return t(N_("{low} to {high}"), low=seconds(low), high=seconds(high))
 
 
 def _rate(arm: Arm, name: str) -> str:

@@ -50,14 +50,15 @@ class RunScreen(Page[Left]):
         Binding("enter", "on", N_("Go on"), id="on"),
     ]
 
-    def __init__(self, run: Run, *, predicted_bytes: int | None = None) -> None:
+    def __init__(self, run: Run, *, name: str = "", predicted_bytes: int | None = None) -> None:
         super().__init__()
         self.followed, self.predicted_bytes = run, predicted_bytes
+        self.run_name = name or run.path.name
         self.read_to, self.story = run.offset, Story()
 
     def title_text(self) -> str:
         """Name the run."""
-        return t(N_("Run: {name}"), name=self.followed.path.name)
+        return t(N_("Run: {name}"), name=self.run_name)
 
     def body(self) -> Iterator[Widget]:
         """Yield the state, the bars, the plot and the log."""
