@@ -6,7 +6,8 @@ from advisor.units import MIB, count, gib, seconds
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(0, "0"), (999, "999"), (999_600, "1M"), (999_885_952, "1B"), (8_030_261_248, "8.03B")]
+    ("number", "said"),
+    [(0, "0"), (999, "999"), (999_600, "1M"), (999_885_952, "1B"), (8_030_261_248, "8.03B")],
 )
 def test_counts_round_into_the_next_unit(number, said):
     assert count(number) == said
