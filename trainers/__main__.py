@@ -1,7 +1,6 @@
 """`python -m trainers`: run a recipe, or measure a model; by hand, under the advisor, or behind torchrun.
 
-Several processes: `torchrun --nproc-per-node=N -m -- trainers run RECIPE --run DIR` (without `--`, torchrun takes
-`--run` for an option of its own).
+Several processes: `torchrun --nproc-per-node=N -m trainers run RECIPE --run-dir DIR`.
 """
 
 import argparse

@@ -24,7 +24,7 @@ def check(layout: Layout) -> None:
     if started != layout.processes:
         raise WrongLaunch(
             N_("the recipe wants {wanted} process(es), and {started} started"),
-            remedy=N_("start it with: torchrun --nproc-per-node={wanted} -m -- trainers run RECIPE"),
+            remedy=N_("start it with: torchrun --nproc-per-node={wanted} -m trainers run RECIPE"),
             wanted=layout.processes,
             started=started,
         )
