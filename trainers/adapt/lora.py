@@ -68,7 +68,7 @@ def _dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
 
 @cache
 def _dequantise() -> Callable[..., Tensor]:
-    """bitsandbytes' kernel; looked up when there is something to dequantise, since few runs need the package."""
+    """The kernel of bitsandbytes; looked up when there is something to dequantise: few runs need the package."""
     found: Callable[..., Tensor] = import_module("bitsandbytes.functional").dequantize_4bit
     return found
 
