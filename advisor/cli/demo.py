@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from advisor.data import store
 from advisor.data.tokens import stats
 from advisor.decide.advice import Advice
 from advisor.decide.advise import advise
-from advisor.decide.answers import parse
+from advisor.decide.answers import Answers, parse
 from advisor.decide.measured import facts
 from advisor.errors import NoRoom
 from advisor.learn.lantern.base import base_dir
@@ -29,6 +29,7 @@ from advisor.run.directory import Run
 from advisor.run.start import start
 from advisor.show import demo as say
 from advisor.show import report as receipt
+from advisor.show.advice import data as advice_data
 from advisor.text import N_, t
 from recipes.plan import Data, Probe
 from recipes.report import Report
@@ -49,6 +50,7 @@ class Measured:
     task: Task
     report: Report
     facts: Mapping[str, object]
+    answers: Answers
     advice: Advice
 
 
@@ -127,7 +129,7 @@ def _walk(task: Task, directory: Path, rows: int, tell: Tell) -> tuple[Measured,
 def _glance(task: Task, directory: Path, rows: int, tell: Tell) -> Measured:
     """Measure and advise, in one line."""
     found = _measure(task, directory, rows)
-    tell([say.glance(task, found.report, found.advice)])
+    tell(say.glance(task, found.report, found.advice))
     return found
 
 
@@ -149,7 +151,8 @@ def _measure(task: Task, directory: Path, rows: int) -> Measured:
     report = _finished(start(order, run=directory / "measured", measure=True))
     found = {**facts(report), **task.declared, "n_labelled": len(task.train)}
     (directory / "facts.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return Measured(task, report, found, advise(parse(found, "report")))
+    answers = parse(found, "report")
+    return Measured(task, report, found, answers, advise(answers))
 
 
 def _without(facts: Mapping[str, object], declared: Mapping[str, object]) -> Mapping[str, object]:
@@ -162,7 +165,7 @@ def _told(found: Measured) -> dict[str, object]:
         "task": found.task.name,
         "measured": found.report.model_dump(mode="json"),
         "facts": dict(found.facts),
-        "advice": asdict(found.advice),
+        "advice": advice_data(found.advice, found.answers),
     }
 
 

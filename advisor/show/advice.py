@@ -1,10 +1,7 @@
 """The advice as text for 80 columns, and as the data of `advisor recommend --json`."""
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
-
-from rich.cells import cell_len, chop_cells
 
 from advisor.decide.advice import Advice, Band, Excluded, Filled, Flip, Stage, Step
 from advisor.decide.answers import FACTS, Answers, said
@@ -12,10 +9,10 @@ from advisor.decide.leaves import ATTACHMENTS, LEAVES
 from advisor.decide.tree import NODES as TREE
 from advisor.plan.fits import FitRow
 from advisor.show.columns import columns
+from advisor.show.prose import wrapped
 from advisor.text import N_, inert, t
 from advisor.units import count, gib
 
-WIDTH: Final = 80
 INDENT: Final = 2
 SHOWN_FLIPS: Final = 4
 BANDS: Final[Mapping[Band, str]] = {
@@ -99,7 +96,7 @@ def fits(rows: Sequence[FitRow], usable_bytes: int, seq_tokens: int) -> str:
     )
     best = [(row.method, row.model, count(row.parameters), gib(row.needs_bytes))
             for row in rows if row.largest]  # fmt: skip
-    return "\n".join((*_wrap(head), *("  " + line for line in columns(best)), "", *_matrix(rows)))
+    return "\n".join((*wrapped(head), *("  " + line for line in columns(best)), "", *_matrix(rows)))
 
 
 def _matrix(rows: Sequence[FitRow]) -> Iterator[str]:
@@ -120,23 +117,23 @@ def _cell(row: FitRow | None) -> str:
 
 def _headline(advice: Advice) -> Iterator[str]:
     leaf = LEAVES[advice.primary]
-    yield from _wrap(t(N_("Advice: {means} [{leaf}]"), means=t(leaf.means), leaf=leaf.name), hang=2)
+    yield from wrapped(t(N_("Advice: {means} [{leaf}]"), means=t(leaf.means), leaf=leaf.name), hang=2)
     if advice.open:
-        yield from _wrap(
+        yield from wrapped(
             t(
                 N_(
                     "The decision is still open: nothing is diagnosed yet, so this is only the cheapest first step."
                 )
             )
         )
-    yield from _wrap(t(N_("Why: {why}"), why=_reason(advice)), hang=2)
+    yield from wrapped(t(N_("Why: {why}"), why=_reason(advice)), hang=2)
     classic = advice.classic_leaf
     answer = (
         _LABELS[classic]
         if classic
         else t(N_("nothing: its questions are not all answered, or it has no edge there"))
     )
-    yield from _wrap(t(N_("The source tree alone says: {answer}"), answer=t(answer)), hang=2)
+    yield from wrapped(t(N_("The source tree alone says: {answer}"), answer=t(answer)), hang=2)
 
 
 def _reason(advice: Advice) -> str:
@@ -148,19 +145,19 @@ def _stages(plan: Sequence[Stage], *, attachments: bool = False) -> Iterator[str
     for stage in plan:
         head = t(N_("{number}. {leaf} ({role}): {why}"), number=stage.stage, leaf=stage.leaf,
                  role=t(ROLES[stage.role]), why=say(stage.why))  # fmt: skip
-        yield from _wrap(head, indent=INDENT, hang=3)
+        yield from wrapped(head, indent=INDENT, hang=3)
         if attachments:
             for code in stage.attachments:
-                yield from _wrap("- " + t(ATTACHMENTS[code]), indent=INDENT + 3, hang=2)
+                yield from wrapped("- " + t(ATTACHMENTS[code]), indent=INDENT + 3, hang=2)
 
 
 def _doubt(advice: Advice) -> Iterator[str]:
     sure = advice.confidence
     yield from _title(t(N_("Confidence")))
-    yield from _wrap(
+    yield from wrapped(
         t(N_("{value:.2f}, {band}"), value=sure.value, band=t(BANDS[sure.band])), indent=INDENT, hang=2
     )
-    yield from _wrap(
+    yield from wrapped(
         t(
             N_("robustness {R:.2f} (over what is unknown), evidence {E:.2f}, agreement {G:.2f}"),
             R=sure.R,
@@ -171,14 +168,14 @@ def _doubt(advice: Advice) -> Iterator[str]:
         hang=2,
     )
     for cap in sure.caps:
-        yield from _wrap("- " + say(cap), indent=INDENT, hang=2)
+        yield from wrapped("- " + say(cap), indent=INDENT, hang=2)
 
 
 def _warnings(advice: Advice) -> Iterator[str]:
     if advice.warnings:
         yield from _title(t(N_("Warnings")))
     for warned in advice.warnings:
-        yield from _wrap("! " + t(warned.message), indent=INDENT, hang=2)
+        yield from wrapped("! " + t(warned.message), indent=INDENT, hang=2)
 
 
 def _flips(flips: Sequence[Flip]) -> Iterator[str]:
@@ -188,8 +185,8 @@ def _flips(flips: Sequence[Flip]) -> Iterator[str]:
         head = t(
             N_("{fact} {change}: {leaf}"), fact=flip.fact, change=_change(flip.change), leaf=flip.primary
         )
-        yield from _wrap("- " + head, indent=INDENT, hang=2)
-        yield from _wrap(say(flip.experiment), indent=INDENT + 2)
+        yield from wrapped("- " + head, indent=INDENT, hang=2)
+        yield from wrapped(say(flip.experiment), indent=INDENT + 2)
 
 
 def _change(change: str) -> str:
@@ -202,13 +199,13 @@ def _asks(advice: Advice) -> Iterator[str]:
     for number, ask in enumerate(advice.ask_next, start=1):
         line = t(N_("{number}. {question} (--fact {fact}=..., about {minutes} min)"), number=number,
                  question=say(ask.question), fact=ask.fact, minutes=ask.minutes)  # fmt: skip
-        yield from _wrap(line, indent=INDENT, hang=3)
+        yield from wrapped(line, indent=INDENT, hang=3)
 
 
 def _rules(advice: Advice) -> Iterator[str]:
     yield ""
-    yield from _wrap(t(N_("Cheapest test: {test}"), test=say(advice.cheapest_test)), hang=2)
-    yield from _wrap(t(N_("Stop rule: {rule}"), rule=say(advice.stop_rule)), hang=2)
+    yield from wrapped(t(N_("Cheapest test: {test}"), test=say(advice.cheapest_test)), hang=2)
+    yield from wrapped(t(N_("Stop rule: {rule}"), rule=say(advice.stop_rule)), hang=2)
 
 
 def _facts(answers: Answers) -> Iterator[str]:
@@ -225,21 +222,21 @@ def _path(path: Sequence[Step]) -> Iterator[str]:
         mark = t(N_(" (assumed)")) if step.assumed else ""
         graded = t(N_(", evidence {grade}"), grade=step.grade) if step.grade else ""
         answer = f" -{step.answer}-> " if step.answer else " -> "
-        yield from _wrap(f"{step.edge}: {step.start}{answer}{step.end}{mark}", indent=INDENT, hang=2)
+        yield from wrapped(f"{step.edge}: {step.start}{answer}{step.end}{mark}", indent=INDENT, hang=2)
         who = t(
             N_("[{origin}; {source}{graded}]"),
             origin=t(ORIGINS[step.origin]),
             source=step.source,
             graded=graded,
         )
-        yield from _wrap(f"{say(step.why)} {who}", indent=INDENT + 4)
+        yield from wrapped(f"{say(step.why)} {who}", indent=INDENT + 4)
 
 
 def _alternatives(advice: Advice) -> Iterator[str]:
     if advice.alternatives:
         yield from _title(t(N_("Also possible")))
     for other in advice.alternatives:
-        yield from _wrap(f"- {other.leaf}: {say(other.why)}", indent=INDENT, hang=2)
+        yield from wrapped(f"- {other.leaf}: {say(other.why)}", indent=INDENT, hang=2)
 
 
 def _excluded(excluded: Sequence[Excluded]) -> Iterator[str]:
@@ -248,23 +245,12 @@ def _excluded(excluded: Sequence[Excluded]) -> Iterator[str]:
     for one in excluded:
         line = t(N_("{leaf}: {reason}. It would come back with: {relax}."), leaf=one.leaf, reason=say(one.reason),
                  relax=say(one.relax))  # fmt: skip
-        yield from _wrap("- " + line, indent=INDENT, hang=2)
+        yield from wrapped("- " + line, indent=INDENT, hang=2)
 
 
 def _title(words: str) -> Iterator[str]:
     yield ""
     yield words
-
-
-def _wrap(words: str, indent: int = 0, hang: int = 0) -> list[str]:
-    """Lines of at most `WIDTH` cells; later lines hang. Chinese has no spaces to break at and is cut by cells."""
-    first, rest = " " * indent, " " * (indent + hang)
-    if cell_len(words) == len(words):
-        return textwrap.wrap(
-            words, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-        ) or [""]
-    pieces = chop_cells(words, WIDTH - indent - hang)
-    return [(rest if number else first) + piece for number, piece in enumerate(pieces)]
 
 
 def data(advice: Advice, answers: Answers) -> dict[str, object]:

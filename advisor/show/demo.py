@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from rich.cells import cell_len
+
 from advisor import units
 from advisor.catalog.gpus import Hardware
 from advisor.decide.advice import Advice
@@ -10,6 +12,8 @@ from advisor.decide.leaves import LEAVES
 from advisor.learn.lantern.files import SHOTS
 from advisor.learn.lantern.tasks import Task
 from advisor.plan.proposal import Proposal
+from advisor.show.advice import BANDS, say
+from advisor.show.prose import wrapped
 from advisor.show.report import ARMS
 from advisor.text import N_, inert, t
 from recipes.report import Arm, Report
@@ -23,13 +27,13 @@ TOLD_REASONS: Final = ("adaptation.kind", "schedule.epochs", "schedule.learning_
 def opening(task: Task) -> Iterator[str]:
     """Say whose problem it is."""
     title = t(N_("Lantern Bay: {title}"), title=t(task.title))
-    yield from (title, "=" * len(title), t(task.problem))
+    yield from (title, "=" * cell_len(title), *wrapped(t(task.problem)))
 
 
 def measuring(task: Task, rows: int) -> Iterator[str]:
     """Say what is measured."""
     yield from _heading(1, t(N_("Measure before you train")))
-    yield t(
+    yield from _lines(
         N_(
             "The base model answers {rows} questions that nobody will train on: as it is, with the best "
             "instruction, and with {shots} examples in the prompt."
@@ -38,42 +42,38 @@ def measuring(task: Task, rows: int) -> Iterator[str]:
         shots=SHOTS,
     )
     if task.held_out[0].context:
-        yield t(N_("And once with the right note pasted into the prompt: is it knowledge that is missing?"))
+        yield from _lines(
+            N_("And once with the right note pasted into the prompt: is it knowledge that is missing?")
+        )
 
 
 def known(measured: Mapping[str, object], declared: Mapping[str, object]) -> Iterator[str]:
     """Say which facts the decision gets, and where they come from."""
     yield from _heading(2, t(N_("Facts for the decision")))
-    yield t(N_("Measured and counted: {facts}."), facts=_facts(measured))
-    yield t(N_("Said, because no measurement can tell: {facts}."), facts=_facts(declared))
+    yield from _lines(N_("Measured and counted: {facts}."), facts=_facts(measured))
+    yield from _lines(N_("Said, because no measurement can tell: {facts}."), facts=_facts(declared))
 
 
 def advised(advice: Advice) -> Iterator[str]:
     """Say the advice, and the way through the graph that led to it."""
     yield from _heading(3, t(N_("The advice")))
     for step in advice.path:
-        yield (
-            f"  {step.start} -{step.answer}-> {step.end}: {t(step.why)}"
-            if step.why
-            else f"  {step.start} -> {step.end}"
-        )
-    yield t(
-        N_("Advice: {leaf}. {means} Confidence: {band}. The source tree says: {classic}."),
-        leaf=advice.primary,
-        means=t(LEAVES[advice.primary].means),
-        band=advice.confidence.band,
-        classic=advice.classic_leaf or "-",
-    )
+        yield from wrapped(f"{step.start} -{step.answer}-> {step.end}: {say(step.why)}", indent=2, hang=2)
+    means = t(LEAVES[advice.primary].means)
+    yield from _lines(N_("Advice: {means} [{leaf}]"), means=means, leaf=advice.primary)
+    yield from wrapped(f"{t(N_('Confidence'))}: {t(BANDS[advice.confidence.band])}")
+    yield from _lines(N_("The source tree alone says: {answer}"), answer=advice.classic_leaf or "-")
 
 
 def not_trained(advice: Advice, measured: Report) -> Iterator[str]:
     """Say what to do instead of training, and what was measured of it."""
     yield t(N_("So nothing is trained here, and that is the result:"))
-    yield from (f"  {stage.stage}. {stage.leaf}: {t(stage.why)}" for stage in advice.plan)
+    for stage in advice.plan:
+        yield from wrapped(f"{stage.stage}. {stage.leaf}: {say(stage.why)}", indent=2, hang=3)
     base, score = measured.arms[0], measured.primary
     best = _best(measured, score)
     if best is base:
-        yield t(
+        yield from _lines(
             N_("Measured: {score} {best} at best, whatever the prompt said."),
             score=inert(score),
             best=_score(base, score),
@@ -81,7 +81,7 @@ def not_trained(advice: Advice, measured: Report) -> Iterator[str]:
         score = max(base.scores, key=lambda name: _gain(_best(measured, name), base, name))
         best = _best(measured, score)
     if best is not base:
-        yield t(
+        yield from _lines(
             N_("Measured: {score} {before} as it is, {after} with {what}."),
             score=inert(score),
             before=_score(base, score),
@@ -109,7 +109,7 @@ HELPS: Final[Mapping[str, str]] = {
 def planned(proposal: Proposal, hardware: Hardware, recipe: str) -> Iterator[str]:
     """Say what will be done, what it will cost, and where it stands."""
     yield from _heading(4, t(N_("A plan for this computer")))
-    yield t(
+    yield from _lines(
         N_("Hardware: {name}, {free} free. Predicted: {peak} at the peak{time}."),
         name=inert(hardware.name),
         free=units.gib(hardware.usable_bytes),
@@ -124,15 +124,17 @@ def planned(proposal: Proposal, hardware: Hardware, recipe: str) -> Iterator[str
     )
     for key in TOLD_REASONS:
         if reason := proposal.why.get(key):
-            yield f"  {key} = {_value(proposal, key)}: {t(reason.text, **reason.values)}"
-    yield from (f"  {t(reason.text, **reason.values)}" for reason in proposal.concessions)
-    yield t(N_("Every value stands with its reason in {recipe}."), recipe=inert(recipe))
+            told = f"{key} = {_value(proposal, key)}: {t(reason.text, **reason.values)}"
+            yield from wrapped(inert(told), indent=2, hang=2)
+    for reason in proposal.concessions:
+        yield from wrapped(inert(t(reason.text, **reason.values)), indent=2, hang=2)
+    yield from _lines(N_("Every value stands with its reason in {recipe}."), recipe=inert(recipe))
 
 
 def training() -> Iterator[str]:
     """Say what happens now."""
     yield from _heading(5, t(N_("Train")))
-    yield t(
+    yield from _lines(
         N_("A process of its own trains from the recipe alone; this program only reads what it writes down.")
     )
 
@@ -147,7 +149,7 @@ def side_by_side(report: Report) -> Iterator[str]:
     samples = [(arm, arm.samples[0]) for arm in report.arms if arm.samples]
     if not samples:
         return
-    yield t(N_("One of the questions: {question}"), question=_short(samples[0][1].prompt))
+    yield from _lines(N_("One of the questions: {question}"), question=_short(samples[0][1].prompt))
     yield from (f"  {t(ARMS[arm.name]):<10}{_short(sample.got)}" for arm, sample in samples)
 
 
@@ -156,16 +158,15 @@ def glance_heading() -> str:
     return "\n" + t(N_("The same graph, other numbers:"))
 
 
-def glance(task: Task, measured: Report, advice: Advice) -> str:
+def glance(task: Task, measured: Report, advice: Advice) -> Iterator[str]:
     """Say one task in one line: what was measured, and what follows from it."""
     scores = ", ".join(f"{t(ARMS[arm.name])} {_score(arm, measured.primary)}" for arm in measured.arms)
-    return t(
-        N_("  {name}: {scores} -> {leaf}: {means}"),
-        name=task.name,
-        scores=scores,
-        leaf=advice.primary,
-        means=t(LEAVES[advice.primary].means),
-    )
+    means = t(LEAVES[advice.primary].means)
+    yield from wrapped(f"{task.name}: {scores} -> {advice.primary}: {means}", indent=2, hang=2)
+
+
+def _lines(message: str, **values: object) -> Iterator[str]:
+    yield from wrapped(t(message, **values))
 
 
 def _heading(number: int, title: str) -> Iterator[str]:
