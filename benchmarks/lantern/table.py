@@ -35,6 +35,9 @@ MEASURED_TOLERANCE: Final = 8.0
 TRAINED_TOLERANCE: Final = 5.0
 """Points: training is another loop and another seed as well."""
 
+FORGETTING_TOLERANCE: Final = 25.0
+"""Points: how many facts full tuning loses differs by seed; that it loses more than LoRA is the lesson."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -101,7 +104,7 @@ def _tuned(*scores: tuple[str, float], tolerance: float = TRAINED_TOLERANCE) -> 
 TRAINED: Final = (
     Trained("voice", LORA, 60, _tuned(("style", 100), ("fact", 99))),
     Trained("voice", QLORA, 60, _tuned(("style", 100), ("fact", 99))),
-    Trained("voice", Full(), 60, _tuned(("style", 100), ("fact", 89), tolerance=15)),
+    Trained("voice", Full(), 60, _tuned(("style", 100), ("fact", 89), tolerance=FORGETTING_TOLERANCE)),
     Trained("ticket", LORA, 200, _tuned(("exact", 100))),
     Trained("ticket", QLORA, 200, _tuned(("exact", 100))),
     Trained("facts seen", LORA, 120, _tuned(("fact", 100))),
