@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from gettext import GNUTranslations
 from io import BytesIO
 from pathlib import Path
 from string import Formatter
@@ -17,14 +18,20 @@ KEYWORDS = {"N_": None, "t": None, "n": (1, 2)}
 PO = ROOT / "advisor" / "locale" / "zh" / "LC_MESSAGES" / "advisor.po"
 
 
+def flat(message):
+    """Both forms of a plural, or the one sentence."""
+    return message if isinstance(message, tuple) else (message,)
+
+
 @cache
 def marked():
-    """Every message that a person may read; of a plural, the pair."""
+    """Every sentence that a person may read."""
     return {
-        message
+        sentence
         for package in PACKAGES
         for _, _, message, _, _ in extract_from_dir(ROOT / package, [("**.py", "python")], keywords=KEYWORDS)
         if message
+        for sentence in flat(message)
     }
 
 
@@ -51,13 +58,13 @@ def places(text):
 
 
 def test_every_marked_sentence_is_translated():
-    missing = marked() - {message.id for message in catalogue()}
+    missing = marked() - {sentence for message in catalogue() for sentence in flat(message.id)}
 
     assert not missing
 
 
 def test_the_catalogue_has_no_stale_entry():
-    stale = {message.id for message in catalogue() if message.id} - marked()
+    stale = {sentence for message in catalogue() if message.id for sentence in flat(message.id)} - marked()
 
     assert not stale
 
@@ -105,4 +112,14 @@ def test_the_catalogue_compiles_as_the_build_does_it():
     write_mo(compiled, catalogue())
     compiled.seek(0)
 
-    assert read_mo(compiled).get("I am not sure").string == "我不确定"
+    words = read_mo(compiled)
+
+    assert words.get("I am not sure").string == "我不确定"
+
+
+def test_a_plural_is_found_by_its_english_forms():
+    compiled = BytesIO()
+    write_mo(compiled, catalogue())
+    compiled.seek(0)
+
+    assert GNUTranslations(compiled).ngettext("{count} row", "{count} rows", 3) == "{count} 行"

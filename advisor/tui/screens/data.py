@@ -109,7 +109,7 @@ class DataScreen(Page[Dataset]):
 
     def _show(self, converted: Converted) -> None:
         found = (*converted.findings, *check(converted.rows))
-        rows = n(N_("{count} row"), N_("{count} rows"), len(converted.rows))
+        rows = n("{count} row", "{count} rows", len(converted.rows))
         lines: list[Styled] = [
             ("✓ ", "$text-success"),
             t(

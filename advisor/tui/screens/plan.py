@@ -8,6 +8,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 
 from advisor.plan.proposal import Proposal
+from advisor.show.estimate import MOMENTS
 from advisor.show.plan import flat, sentence
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
@@ -58,7 +59,9 @@ class PlanScreen(Page[bool]):
     def _needs(self) -> Iterator[Widget]:
         estimate, length = self.proposal.estimate, self.proposal.seconds
         yield MemoryBars(id="bar")
-        yield Prose(t(N_("peak at: {moment}"), moment=estimate.winner.name))
+        yield Prose(
+            t(N_("peak at: {moment}"), moment=t(MOMENTS.get(estimate.winner.name, estimate.winner.name)))
+        )
         terms = sorted(estimate.winner.terms, key=lambda term: -term.bytes)
         for term in terms:
             if term.bytes:
