@@ -22,7 +22,7 @@ from advisor.plan.compose import RowFiles, Wanted, propose
 from advisor.run.directory import Run
 from advisor.text import language, use
 from advisor.tui import work as between
-from advisor.tui.app import AdvisorApp
+from advisor.tui.app import AdvisorApp, run
 from advisor.tui.screens.advice import AdviceScreen
 from advisor.tui.screens.data import DataScreen, Dataset
 from advisor.tui.screens.hardware import HardwareScreen
@@ -233,26 +233,26 @@ async def test_a_run_that_is_over_can_neither_be_paused_nor_stopped(tmp_path):
 
 
 async def test_pausing_leaves_a_wish_and_changes_no_state(tmp_path):
-    run = run_directory(tmp_path / "alive")
-    async with shown(RunScreen(run)) as (app, pilot):
+    goes = run_directory(tmp_path / "alive")
+    async with shown(RunScreen(goes)) as (app, pilot):
         await pilot.press("space")
         await pilot.pause(0.1)
 
-        assert (run.path / "control" / "pause").exists()
+        assert (goes.path / "control" / "pause").exists()
         assert app.screen.story.state == "running"
 
 
 async def test_a_torn_last_line_is_not_read_until_it_is_whole(tmp_path):
-    run = run_directory(tmp_path / "alive")
-    whole = run.events.read_bytes()
+    goes = run_directory(tmp_path / "alive")
+    whole = goes.events.read_bytes()
     line = (
         json.dumps({"v": 1, "seq": 99, "t": "", "mono": 1.0, "type": "step", "step": 8, "loss": 0.1}) + "\n"
     )
-    run.events.write_bytes(whole + line[:20].encode())
-    async with shown(RunScreen(run)) as (app, pilot):
+    goes.events.write_bytes(whole + line[:20].encode())
+    async with shown(RunScreen(goes)) as (app, pilot):
         await pilot.pause(0.3)
         before = app.screen.story.progress.step
-        run.events.write_bytes(whole + line.encode())
+        goes.events.write_bytes(whole + line.encode())
         await pilot.pause(0.5)
 
         assert (before, app.screen.story.progress.step) == (7, 8)
@@ -278,3 +278,12 @@ async def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path):
 
         assert "nowhere.jsonl" in app.screen.query_one("#findings").plain
         assert app.screen.dataset is None
+
+
+def test_leaving_names_the_command_that_finds_a_running_run_again(tmp_path, monkeypatch, capsys):
+    runs = [run_directory(tmp_path / "alive"), run_directory(tmp_path / "dead", alive=False)]
+    monkeypatch.setattr(AdvisorApp, "run", lambda app: app.started.extend(runs))
+
+    code, told = run(), capsys.readouterr().err
+
+    assert (code, told.count("advisor runs attach")) == (0, 1)
