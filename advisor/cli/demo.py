@@ -44,6 +44,16 @@ Tell = Callable[[Iterable[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """Where the demo writes (and whether that stays), how many held-out rows it judges, and to whom it speaks."""
+
+    directory: Path
+    kept: bool
+    rows: int
+    tell: Tell
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What is known of a task before anything is trained."""
 
@@ -92,8 +102,9 @@ def command(name: str, keep: Path | None, rows: int, as_json: bool) -> None:
             click.echo(text, err=as_json)
 
     with _workplace(keep) as directory:
-        measured, report = _walk(task(name), directory / name, rows, tell)
-        others = [_glance(task(other), directory / other, rows, tell) for other in _others(name, tell)]
+        setting = Setting(directory, keep is not None, rows, tell)
+        measured, report = _walk(task(name), setting)
+        others = [_glance(task(other), setting) for other in _others(name, tell)]
         if keep:
             voice.note(N_("everything is in {path}"), path=str(keep))
     if as_json:
@@ -107,29 +118,30 @@ def command(name: str, keep: Path | None, rows: int, as_json: bool) -> None:
         )
 
 
-def _walk(task: Task, directory: Path, rows: int, tell: Tell) -> tuple[Measured, Report | None]:
+def _walk(task: Task, setting: Setting) -> tuple[Measured, Report | None]:
     """Walk the line as far as the advice goes."""
+    tell = setting.tell
     tell(say.opening(task))
-    tell(say.measuring(task, rows))
-    found = _measure(task, directory, rows)
+    tell(say.measuring(task, setting.rows))
+    found = _measure(task, setting)
     tell(["", receipt.text(found.report)])
     tell(say.known(_without(found.facts, task.declared), task.declared))
     tell(say.advised(found.advice))
     if found.advice.primary not in TRAINED_LEAVES:
         tell(say.not_trained(found.advice, found.report))
         return found, None
-    _plan(found, directory, rows, tell)
+    recipe = _plan(found, setting)
     tell(say.training())
-    report = _finished(start(directory / "recipe.toml", run=directory / "run"))
+    report = _finished(start(recipe, run=recipe.parent / "run"), setting)
     tell(say.reporting())
     tell(["", receipt.text(report), "", *say.side_by_side(report)])
     return found, report
 
 
-def _glance(task: Task, directory: Path, rows: int, tell: Tell) -> Measured:
+def _glance(task: Task, setting: Setting) -> Measured:
     """Measure and advise, in one line."""
-    found = _measure(task, directory, rows)
-    tell(say.glance(task, found.report, found.advice))
+    found = _measure(task, setting)
+    setting.tell(say.glance(task, found.report, found.advice))
     return found
 
 
@@ -140,17 +152,17 @@ def _others(name: str, tell: Tell) -> tuple[str, ...]:
     return GLANCES
 
 
-def _measure(task: Task, directory: Path, rows: int) -> Measured:
+def _measure(task: Task, setting: Setting) -> Measured:
     """Ask the untuned model, and take the numbers through the graph."""
-    directory.mkdir(parents=True)
-    probe = Probe(
-        model=model(), data=_lay_out(task, directory), evaluation=evaluation(task, rows), layout=layout()
-    )
-    order = directory / "probe.json"
+    place = setting.directory / task.name
+    place.mkdir()
+    judged = evaluation(task, setting.rows)
+    probe = Probe(model=model(), data=_lay_out(task, place), evaluation=judged, layout=layout())
+    order = place / "probe.json"
     order.write_text(probe.model_dump_json(exclude_none=True, indent=1) + "\n", encoding="utf-8")
-    report = _finished(start(order, run=directory / "measured", measure=True))
+    report = _finished(start(order, run=place / "measured", measure=True), setting)
     found = {**facts(report), **task.declared, "n_labelled": len(task.train)}
-    (directory / "facts.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (place / "facts.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     answers = parse(found, "report")
     return Measured(task, report, found, answers, advise(answers))
 
@@ -180,25 +192,27 @@ def _lay_out(task: Task, directory: Path) -> Data:
     )
 
 
-def _plan(found: Measured, directory: Path, rows: int, tell: Tell) -> None:
+def _plan(found: Measured, setting: Setting) -> Path:
     """Fill a plan for this computer and write it down as a recipe."""
-    files, base, hardware = _lay_out(found.task, directory), base_dir(), detect()
+    task, place, base, hardware = found.task, setting.directory / found.task.name, base_dir(), detect()
+    data = _lay_out(task, place)
     proposal = propose(
         Wanted(
             leaf=found.advice.primary,
-            name=f"lantern-{found.task.name}",
+            name=f"lantern-{task.name}",
             model_id=str(base),
             shape=local(base),
-            data=RowFiles(files.train, files.train_sha256, files.held_out, files.held_out_sha256),
-            stats=stats(found.task.train, base),
-            evaluation=evaluation(found.task, rows),
+            data=RowFiles(data.train, data.train_sha256, data.held_out, data.held_out_sha256),
+            stats=stats(task.train, base),
+            evaluation=evaluation(task, setting.rows),
             hardware=replace(hardware, forward_tokens_per_second=_rate(found.report)),
         )
     )
+    recipe = place / "recipe.toml"
     why = {key: t(reason.text, **reason.values) for key, reason in proposal.why.items()}
-    recipe = directory / "recipe.toml"
     recipe.write_text(write(proposal.plan, why), encoding="utf-8")
-    tell(say.planned(proposal, hardware, str(recipe)))
+    setting.tell(say.planned(proposal, hardware, recipe.name))
+    return recipe
 
 
 def _rate(report: Report) -> float | None:
@@ -207,17 +221,20 @@ def _rate(report: Report) -> float | None:
     return float(said) if said else None
 
 
-def _finished(run: Run) -> Report:
+def _finished(run: Run, setting: Setting) -> Report:
     """Follow a process to its end and return its report; Ctrl-C ends it.
 
     Raises:
         click.exceptions.Exit: It ended otherwise; what happened was said on stderr.
     """
     ended = watch.followed(run)
-    if ended.state != "done":
+    if ended.state == "done":
+        return shelf.report(run)
+    if ended.state == "stopped" and not setting.kept:
+        voice.note(N_("the demo was stopped, and nothing of it is left; --keep DIR would leave everything"))
+    else:
         watch.tell_ending(run, ended)
-        raise click.exceptions.Exit(ended.exit)
-    return shelf.report(run)
+    raise click.exceptions.Exit(ended.exit)
 
 
 @contextmanager
