@@ -10,6 +10,7 @@ from advisor.data import store
 from advisor.data.convert import convert
 from advisor.data.split import split
 from advisor.errors import BadValue, NoRoom
+from advisor.plan import judging
 from advisor.run.start import start
 from advisor.text import N_, t
 from recipes.plan import Data, Evaluation, Layout, Model, Probe
@@ -81,7 +82,7 @@ def command(
         shots=shots,
         prompt=prompt,
         few_shot_prompt=few_shot_prompt,
-        primary=primary or _primary(held_out),
+        primary=primary or judging.primary(held_out),
     )
     probe = Probe(
         model=Model(id=_place(model_id)),
@@ -90,7 +91,7 @@ def command(
         layout=Layout(),
     )
     path = output / PROBE
-    path.write_text(probe.model_dump_json(indent=2, exclude_none=True), encoding="utf-8")
+    store.write_whole(path, [probe.model_dump_json(indent=2, exclude_none=True).encode()])
     ctx.exit(watch.to_the_end(start(path, run=output / "run", measure=True), as_json=as_json))
 
 
@@ -108,15 +109,6 @@ def _rows(
         N_("it is not clear which rows to judge"),
         remedy=N_("give --data FILE, or both --train ROWS and --held-out ROWS"),
     )
-
-
-def _primary(held_out: Sequence[Row]) -> str:
-    """The score that decides where nobody says: what the rows themselves check, else the whole answer."""
-    if any(row.kind == "text" for row in held_out):
-        return "nll"
-    named = [check.name for check in held_out[0].checks] if held_out else []
-    shared = [name for name in named if all(name in {check.name for check in row.checks} for row in held_out)]
-    return shared[0] if shared else "exact"
 
 
 def _place(model: str) -> str:

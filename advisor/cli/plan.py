@@ -1,8 +1,5 @@
 """`advisor plan`: the plan that fits, with the reason for each value. Nothing is written."""
 
-import hashlib
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -12,14 +9,13 @@ from advisor.catalog.models import model
 from advisor.cli import voice
 from advisor.data.convert import convert
 from advisor.data.split import split
-from advisor.data.store import line_of
+from advisor.data.store import sum_of
 from advisor.data.tokens import stats
-from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose
+from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose, run_name
+from advisor.plan.judging import evaluation
 from advisor.plan.proposal import Proposal, Reason
 from advisor.show import plan as show
 from advisor.text import N_, t
-from recipes.plan import Evaluation
-from recipes.rows import Row
 
 
 @click.command(help=t(N_("Show the plan that fits your hardware, with the reason for each value.")))
@@ -52,12 +48,12 @@ def command(
     found = propose(
         Wanted(
             leaf=leaf,
-            name=_run_name(data.stem),
+            name=run_name(data.stem),
             model_id=shape.name,
             shape=shape,
-            data=RowFiles("train.jsonl", _sum(train), "held_out.jsonl", _sum(held_out)),
+            data=RowFiles("train.jsonl", sum_of(train), "held_out.jsonl", sum_of(held_out)),
             stats=stats(train, directory),
-            evaluation=Evaluation(rows=len(held_out)),
+            evaluation=evaluation(train, held_out, directory),
             hardware=machine,
         )
     )
@@ -65,19 +61,6 @@ def command(
         voice.envelope("plan", _data(found))
     else:
         click.echo(show.text(found))
-
-
-def _sum(rows: Iterable[Row]) -> str:
-    """The sum of the file that these rows would make."""
-    total = hashlib.sha256()
-    for row in rows:
-        total.update(line_of(row))
-    return total.hexdigest()
-
-
-def _run_name(stem: str) -> str:
-    """A name for the run from the data's: small letters, digits, dots and hyphens."""
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.casefold()).strip("-._")[:64] or "run"
 
 
 def _data(found: Proposal) -> dict[str, object]:

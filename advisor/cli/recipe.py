@@ -1,8 +1,6 @@
 """`advisor recipe`: examples and a model to a directory that trains: recipe.toml, its rows, perhaps a script."""
 
-import hashlib
 import json
-import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,17 +22,18 @@ from advisor.data import store
 from advisor.data.convert import convert
 from advisor.data.facts import facts_of
 from advisor.data.split import split
-from advisor.data.tokens import answer_tokens, stats
+from advisor.data.tokens import stats
 from advisor.errors import BadValue, NoRoom, Refused
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.setup import setup
 from advisor.estimate.time import training_seconds
-from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose
+from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose, run_name
+from advisor.plan.judging import evaluation
 from advisor.plan.proposal import Proposal, Reason
 from advisor.text import N_, inert, t
 from advisor.units import gib, seconds
 from recipes.errors import RecipeError
-from recipes.plan import Evaluation, Plan, Predicted, digest
+from recipes.plan import Plan, Predicted, digest
 from recipes.read import read
 from recipes.rows import Row
 from recipes.write import toml, write
@@ -49,10 +48,6 @@ OURS: Final = frozenset({RECIPE, TRAIN, HELD_OUT, SCRIPT, SCRIPT_RECIPE, SCRIPT_
 """Everything that may stand in a directory of ours; a run directory has more and is not touched."""
 EARLIER: Final = "recipe.{}.earlier.toml"
 """A recipe that a later one replaced."""
-JUDGED_ROWS: Final = 100
-"""Rows that are generated for each arm: an interval of about 20 points at worst, in minutes (evaluation 4.3)."""
-ANSWER_TOKENS: Final = (16, 1024)
-"""Bounds of a generated answer: below, a model that rambles is not seen; above, one row takes minutes."""
 SEED: Final = 0
 CHECKED: Final = "transformers 5.23.0, peft 0.21.2, torch 2.13.0"
 """The versions that the script was tried with."""
@@ -170,17 +165,13 @@ def command(
     warn(converted)
     train, judged = split(converted.rows, held_out, SEED)
     leaf = leaf or _decided(facts_of(converted.rows), facts_file, facts)
-    files = RowFiles(TRAIN, sum_of(train), HELD_OUT, sum_of(judged))
+    files = RowFiles(TRAIN, store.sum_of(train), HELD_OUT, store.sum_of(judged))
     counted = stats(train, base.directory)
-    evaluation = Evaluation(
-        rows=min(JUDGED_ROWS, len(judged)),
-        max_new_tokens=_room(train, base.directory),
-        prompt=prompt,
-        few_shot_prompt=few_shot_prompt,
-        primary=primary or _primary(judged),
+    judged_by = evaluation(
+        train, judged, base.directory, prompt=prompt, few_shot_prompt=few_shot_prompt, score=primary
     )
     wanted = Wanted(
-        leaf, name or run_name(file.stem), base.id, base.shape, files, counted, evaluation, machine
+        leaf, name or run_name(file.stem), base.id, base.shape, files, counted, judged_by, machine
     )
     proposal = changed(propose(wanted), _settings(changes), wanted)
     draft = Draft(proposal, train, judged, leaf)
@@ -283,34 +274,6 @@ def _pair(word: str, form: str) -> tuple[str, str]:
             N_("{word!r} is not of the form {form}"), remedy=N_("write it as {form}"), word=word, form=form
         )
     return key.strip(), value.strip()
-
-
-def run_name(stem: str) -> str:
-    """A name for the run from the data's: small letters, digits, dots and hyphens."""
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.casefold()).strip("-._")[:64] or "run"
-
-
-def sum_of(rows: Sequence[Row]) -> str:
-    """The sum of the file that these rows will make."""
-    total = hashlib.sha256()
-    for row in rows:
-        total.update(store.line_of(row))
-    return total.hexdigest()
-
-
-def _room(rows: Sequence[Row], model_dir: Path | None) -> int:
-    """Tokens of a generated answer: a quarter more than all but the longest answers have, in steps of 16."""
-    least, most = ANSWER_TOKENS
-    return min(most, max(least, -(-answer_tokens(rows, model_dir) * 5 // 4 // 16) * 16))
-
-
-def _primary(held_out: Sequence[Row]) -> str:
-    """The score that decides where nobody says: a check that all rows have, else the whole answer, else the loss."""
-    if any(row.kind == "text" for row in held_out):
-        return "nll"
-    named = [check.name for check in held_out[0].checks]
-    shared = [name for name in named if all(name in {check.name for check in row.checks} for row in held_out)]
-    return shared[0] if shared else "exact"
 
 
 # --- changes by hand --------------------------------------------------------------------------------------------

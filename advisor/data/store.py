@@ -33,6 +33,14 @@ def write(path: Path, rows: Iterable[Row]) -> str:
     return write_whole(path, map(line_of, rows))
 
 
+def sum_of(rows: Iterable[Row]) -> str:
+    """The sha256 (hex) of the file that `write` would make of these rows."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(line_of(row))
+    return total.hexdigest()
+
+
 def write_whole(path: Path, parts: Iterable[bytes]) -> str:
     """Write a file whole or not at all, durably, and return its sha256 (hex).
 

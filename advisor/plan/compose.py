@@ -1,5 +1,6 @@
 """From advice to a plan: every field filled with a default, every default with its reason, until it fits."""
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -51,6 +52,11 @@ class Wanted:
     hardware: Hardware
     processes: int = 1
     revision: str | None = None
+
+
+def run_name(stem: str) -> str:
+    """A name for the run from the data's: small letters, digits, dots and hyphens."""
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.casefold()).strip("-._")[:64] or "run"
 
 
 def propose(wanted: Wanted) -> Proposal:

@@ -1,6 +1,5 @@
 """What happens between two screens: files are laid out, a plan is proposed, a recipe is written. Nothing is asked here."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +10,7 @@ from advisor.catalog.gpus import USABLE_SHARE, Hardware
 from advisor.catalog.models import ModelShape, local
 from advisor.data import store
 from advisor.data.split import split
-from advisor.data.tokens import answer_tokens, stats
+from advisor.data.tokens import stats
 from advisor.errors import NoRoom
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, Profile, profile
@@ -20,13 +19,14 @@ from advisor.estimate.shapes import parameters
 from advisor.learn.lantern.base import base_dir
 from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, layout, model
 from advisor.learn.lantern.tasks import Task
-from advisor.plan.compose import RowFiles, Wanted
+from advisor.plan import judging
+from advisor.plan.compose import RowFiles, Wanted, run_name
 from advisor.plan.fits import METHODS, configuration
 from advisor.plan.proposal import Proposal
 from advisor.text import N_, t
 from advisor.tui.widgets.memory_bar import Need
 from advisor.units import GIB
-from recipes.plan import Data, Evaluation, Probe
+from recipes.plan import Data, Probe
 from recipes.report import Report
 from recipes.rows import Row
 from recipes.write import write
@@ -37,18 +37,13 @@ WALKS: Final = Path("walks")
 """Rows and recipes, one folder for each walk."""
 EXAMPLE_ROWS: Final = 80
 """Held-out rows that each arm of the example answers: an interval of at most 22 points, a few seconds an arm."""
-JUDGED_ROWS: Final = 100
-"""Rows that are generated for each arm: an interval of about 20 points at worst, in minutes."""
-ANSWER_TOKENS: Final = (16, 1024)
-"""Bounds of a generated answer: below, a model that rambles is not seen; above, one row takes minutes."""
 BAR_TOKENS: Final = 1024
 """Length of the row that the bars are drawn for, before the data is known."""
 
 
 def new_name(kind: str) -> str:
     """A name for a run that no other one has: what it is about, and when it began."""
-    plain = re.sub("[^a-z0-9._-]+", "-", kind.casefold()).strip("-._") or "run"
-    return f"{plain[:40]}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    return f"{run_name(kind)[:40]}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
 def needs(shape: ModelShape, hardware: Hardware) -> tuple[Need, ...]:
@@ -108,7 +103,7 @@ def own(rows: Sequence[Row], *, leaf: str, name: str, hardware: Hardware, shape:
         shape=shape,
         data=_stored(train, held_out, folder(name)),
         stats=stats(train, directory if directory.is_dir() else None),
-        evaluation=_judged(train, held_out, directory if directory.is_dir() else None),
+        evaluation=judging.evaluation(train, held_out, directory if directory.is_dir() else None),
         hardware=hardware,
     )
 
@@ -147,18 +142,6 @@ def example(task: Task, measured: Report, *, leaf: str, name: str, hardware: Har
         stats=stats(task.train, base),
         evaluation=evaluation(task, EXAMPLE_ROWS),
         hardware=replace(hardware, forward_tokens_per_second=float(said) if said else None),
-    )
-
-
-def _judged(train: Sequence[Row], held_out: Sequence[Row], model_dir: Path | None) -> Evaluation:
-    """Judge up to a hundred rows, with room for all but the longest answers, by the check that all rows share."""
-    room = -(-answer_tokens(train, model_dir) * 5 // 4 // 16) * 16
-    shared = set.intersection(*({check.name for check in row.checks} for row in held_out))
-    text = any(row.kind == "text" for row in held_out)
-    return Evaluation(
-        rows=min(JUDGED_ROWS, len(held_out)),
-        max_new_tokens=min(max(room, ANSWER_TOKENS[0]), ANSWER_TOKENS[1]),
-        primary="nll" if text else min(shared, default="exact"),
     )
 
 

@@ -9,8 +9,8 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from advisor.show.lines import wrap
 from advisor.text import inert
-from advisor.tui.widgets.cjk import wrap
 
 HANG = 4
 """Cells of " 1. "."""

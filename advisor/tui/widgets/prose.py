@@ -4,8 +4,8 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
 
+from advisor.show.lines import lines
 from advisor.text import inert
-from advisor.tui.widgets.cjk import lines
 
 Styled = str | tuple[str, str] | Content
 """Plain text, text with a style such as "bold" or "$text-warning", or text that is styled and harmless already."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from advisor.tui.widgets.cjk import NEVER_FIRST, NEVER_LAST, lines, wrap
+from advisor.show.lines import NEVER_FIRST, NEVER_LAST, lines, wrap
 
 texts = st.text(
     alphabet=st.one_of(
