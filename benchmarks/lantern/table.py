@@ -7,12 +7,14 @@ from files. It prints measured beside expected (figures of the prototype's own l
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -259,6 +261,16 @@ def main() -> None:
             json.dumps([asdict(line) for line in lines], indent=1) + "\n", encoding="utf-8"
         )
     sys.exit(0 if all(line.within for line in lines) else 1)
+
+
+def result(lines: Sequence[Line]) -> dict[str, object]:
+    """Return the table for a file: the lines, and where they were measured."""
+    packages = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "lines": [asdict(line) for line in lines],
+    }
 
 
 def _all(wanted: str, *, trained: bool) -> Iterator[Line]:
