@@ -32,6 +32,7 @@ class UnknownName(AdvisorError):
     """A name that is not in the list, with the nearest ones that are."""
 
     code = "P0101"
+    worded = frozenset({"kind"})
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str) -> None:
         near = nearest(name, known)

@@ -24,6 +24,8 @@ class Failure(Exception):
 
     exit_code: ClassVar[Exit] = Exit.USAGE
     code: ClassVar[str] = "P0000"
+    worded: ClassVar[frozenset[str]] = frozenset()
+    """Names of values that are words, message ids themselves."""
 
     def __init__(self, problem: str, *, remedy: str, where: str = "", **values: Value) -> None:
         self.problem, self.remedy, self.where, self.values = problem, remedy, where, dict(values)

@@ -111,7 +111,7 @@ def gpu(name: str) -> Gpu:
     has_number = any(c.isdigit() for c in name)
     near = [key for key in gpus() if wanted and wanted <= _words(key)]
     if not (near and (has_number or len(near) == 1)):
-        raise UnknownName("GPU", name, gpus(), listing="advisor gpus")
+        raise UnknownName(N_("GPU"), name, gpus(), listing="advisor gpus")
     return gpus()[min(near, key=lambda key: len(_words(key)))]
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from advisor.catalog.config import dimensions
 from advisor.catalog.tables import rows
 from advisor.errors import UnknownName
+from recipes.words import N_
 
 Estimator = Literal["closed_form", "closed_form_moe", "dry_run_required", "unsupported"]
 """How memory can be estimated: by formula, by formula with a wider interval, by a dry run only, or not yet."""
@@ -105,7 +106,7 @@ def model(name: str) -> ModelShape:
     wanted = name.casefold()
     key = folded.get(wanted) or short.get(wanted)
     if key is None:
-        raise UnknownName("model", name, known, listing="advisor models")
+        raise UnknownName(N_("model"), name, known, listing="advisor models")
     return known[key]
 
 

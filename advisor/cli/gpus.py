@@ -22,7 +22,7 @@ def command(filter_: str, as_json: bool) -> None:
     wanted = filter_.casefold()
     found = [card for card in known().values() if wanted in _words(card)]
     if not found:
-        raise UnknownName("GPU", filter_, known(), listing="advisor gpus")
+        raise UnknownName(N_("GPU"), filter_, known(), listing="advisor gpus")
     here = detect()
     if as_json:
         local = {"kind": here.kind, "name": here.name, "usable_bytes": here.usable_bytes, "count": here.count}

@@ -21,7 +21,7 @@ def command(filter_: str, as_json: bool) -> None:
     wanted = filter_.casefold()
     found = [shape for shape in known().values() if wanted in _words(shape)]
     if not found:
-        raise UnknownName("model", filter_, known(), listing="advisor models")
+        raise UnknownName(N_("model"), filter_, known(), listing="advisor models")
     if as_json:
         envelope("models", [_data(shape) for shape in found])
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from advisor.show import failure as say
 from advisor.text import inert, t
 from recipes.errors import Failure, RecipeError
 from recipes.words import N_
@@ -38,7 +39,7 @@ def note(text: str, **values: object) -> None:
 
 def fail(failure: Failure, *, as_json: bool) -> None:
     """Say what is wrong, where, and what to do."""
-    problem, remedy = t(failure.problem, **failure.values), t(failure.remedy, **failure.values)
+    problem, remedy = say.problem(failure), say.remedy(failure)
     lines = _problems(failure) if isinstance(failure, RecipeError) else []
     if as_json:
         data = {"code": failure.code, "severity": "error", "message": problem, "path": failure.where or None}

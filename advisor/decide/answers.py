@@ -433,7 +433,7 @@ def _read(facts: Mapping[str, object]) -> tuple[dict[str, Value | None], list[Fa
     failures: list[Failure] = []
     for name, raw in facts.items():
         if name not in FACTS:
-            failures.append(UnknownName("fact", name, FACTS, listing="advisor recommend --vocabulary"))
+            failures.append(UnknownName(N_("fact"), name, FACTS, listing="advisor recommend --vocabulary"))
             continue
         try:
             values[name] = _value(FACTS[name], raw)

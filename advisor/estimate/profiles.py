@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from advisor.errors import UnknownName
+from recipes.words import N_
 
 NATIVE: Final = "native"
 NATIVE_CPU: Final = "native-cpu"
@@ -70,5 +71,5 @@ def profile(name: str) -> Profile:
         UnknownName: There is none.
     """
     if name not in profiles():
-        raise UnknownName("profile", name, profiles(), listing="advisor estimate --help")
+        raise UnknownName(N_("profile"), name, profiles(), listing="advisor estimate --help")
     return profiles()[name]

@@ -91,7 +91,7 @@ def find(root: Path, name: str) -> Run:
                 name=name,
                 names=", ".join(sorted(path.name for path in near)),
             )
-    raise UnknownName("run", name, known, listing="advisor runs list")
+    raise UnknownName(N_("run"), name, known, listing="advisor runs list")
 
 
 def report(run: Run) -> Report:

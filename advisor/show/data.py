@@ -20,7 +20,7 @@ ROLES = {"system": N_("system"), "user": N_("user"), "assistant": N_("answer")}
 
 def heading(converted: Converted) -> str:
     """What the file is, in one line."""
-    rows = n(N_("{count} row"), N_("{count} rows"), len(converted.rows))
+    rows = n("{count} row", "{count} rows", len(converted.rows))
     return t(
         N_("{rows}, format {format} (sure to {percent} %)"),
         rows=rows,
@@ -51,11 +51,11 @@ def summary(found: Sequence[Finding], left_out: int) -> str:
     levels = Counter(finding.level for finding in found)
     errors, warnings = levels["error"], levels["warning"]
     parts = [
-        n(N_("{count} error"), N_("{count} errors"), errors),
-        n(N_("{count} warning"), N_("{count} warnings"), warnings),
+        n("{count} error", "{count} errors", errors),
+        n("{count} warning", "{count} warnings", warnings),
     ]
     if left_out:
-        parts.append(n(N_("{count} record left out"), N_("{count} records left out"), left_out))
+        parts.append(n("{count} record left out", "{count} records left out", left_out))
     return ", ".join(parts)
 
 

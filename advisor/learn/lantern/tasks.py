@@ -70,7 +70,7 @@ def task(name: str) -> Task:
         UnknownName: There is none.
     """
     if name not in TASKS:
-        raise UnknownName("task", name, TASKS, listing="advisor demo --help")
+        raise UnknownName(N_("task"), name, TASKS, listing="advisor demo --help")
     return _made(name)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from textual.widget import Widget
 from textual.widgets import Button
 
+from advisor.show import failure as say
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.panel import Panel
@@ -29,13 +30,13 @@ class ProblemScreen(Page[bool]):
     def body(self) -> Iterator[Widget]:
         """Yield the problem and its remedy."""
         failure = self.failure
-        lines: list[Widget] = [Prose(("✗ ", "$text-error"), (t(failure.problem, **failure.values), "bold"))]
+        lines: list[Widget] = [Prose(("✗ ", "$text-error"), (say.problem(failure), "bold"))]
         if failure.where:
             lines.append(Prose(t(N_("where: ")), failure.where))
         if isinstance(failure, RecipeError):
             lines += [Prose(f"{p.key}: ", t(p.text, **p.values)) for p in failure.problems[:SHOWN]]
         if failure.remedy:
-            lines.append(Prose(t(N_("what to do: ")), t(failure.remedy, **failure.values)))
+            lines.append(Prose(t(N_("what to do: ")), say.remedy(failure)))
         yield Panel(failure.code, lines)
         yield Button(t(N_("Back")), id="ok", variant="primary")
 
