@@ -378,6 +378,16 @@ CONTRADICTIONS: Final = (
 )  # fmt: skip
 
 
+_RULES_OF: Final = MappingProxyType(
+    {name: tuple(rule for rule in CONTRADICTIONS if name in rule.facts) for name in FACTS}
+)
+
+
+def possible(known: Mapping[str, Value], fact: str, value: Value) -> bool:
+    """Whether `fact` can have `value` beside what is known, without contradicting it."""
+    return not any(_broken(rule, {**known, fact: value}) for rule in _RULES_OF[fact])
+
+
 def parse(facts: Mapping[str, object], where: Origin = "person", *, source: str = "") -> Answers:
     """Check facts against the vocabulary and return them as answers.
 
@@ -500,16 +510,20 @@ def _outside(fact: Fact, raw: object) -> BadValue:
 
 def _contradictions(values: Mapping[str, Value | None]) -> Iterator[Failure]:
     for rule in CONTRADICTIONS:
-        first, second = (values.get(fact) for fact in rule.facts)
-        if first is not None and second is not None and rule.holds(first, second):
+        if _broken(rule, values):
             yield BadValue(
                 rule.says,
                 remedy=N_("leave out the one that is not so: {first_fact} or {second_fact}"),
-                first=said(first),
-                second=said(second),
+                first=said(values[rule.facts[0]]),
+                second=said(values[rule.facts[1]]),
                 first_fact=rule.facts[0],
                 second_fact=rule.facts[1],
             )
+
+
+def _broken(rule: _Contradiction, values: Mapping[str, Value | None]) -> bool:
+    first, second = (values.get(fact) for fact in rule.facts)
+    return first is not None and second is not None and bool(rule.holds(first, second))
 
 
 def _one_or_all(failures: list[Failure], where: str) -> Failure:

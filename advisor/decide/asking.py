@@ -3,7 +3,7 @@
 from typing import Final
 
 from advisor.decide.advice import Ask, Filled
-from advisor.decide.answers import FACTS, Answers
+from advisor.decide.answers import FACTS, Answers, possible
 from advisor.decide.questions import BY_FACT
 from advisor.decide.worlds import primary, read
 from recipes.words import N_
@@ -30,7 +30,12 @@ def ask_next(a: Answers, leaf: str, first: tuple[str, ...] = (), limit: int = SH
 
 
 def _expected_change(a: Answers, fact: str, leaf: str) -> float:
-    return sum(weight for value, weight in FACTS[fact].prior if primary(a.but(**{fact: value})) != leaf)
+    known = a.known()
+    return sum(
+        weight
+        for value, weight in FACTS[fact].prior
+        if possible(known, fact, value) and primary(a.but(**{fact: value})) != leaf
+    )
 
 
 def _ask(fact: str) -> Ask:

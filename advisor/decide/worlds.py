@@ -1,13 +1,13 @@
 """What the unknown facts could be: possible worlds, likeliest first, without those that differ in nothing that is read."""
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Final, cast
 
 from advisor.decide import walk
-from advisor.decide.answers import FACTS, Answers, Prior, Value
+from advisor.decide.answers import FACTS, Answers, Prior, Value, possible
 from advisor.decide.constraints import standing
 
 WORLDS: Final = 64
@@ -87,15 +87,27 @@ def worlds(answers: Answers, limit: int = WORLDS) -> list[World]:
     count = 0
     while heap:
         mass, _, decided = heapq.heappop(heap)
-        leaf, asked = _look({**base, **dict(decided)})
-        fact = next((name for name in asked if name in priors), None)
-        if fact is None or count >= limit:
+        here = {**base, **dict(decided)}
+        leaf, asked = _look(here)
+        fact, values = next(_splits(here, asked, priors), ("", ()))
+        if not values or count >= limit:
             done.append(World(decided, leaf, -mass))
             continue
-        for value, weight in priors[fact]:
+        for value, weight in values:
             count += 1
             heapq.heappush(heap, (mass * weight, count, (*decided, (fact, value))))
     return done
+
+
+def _splits(
+    here: Mapping[str, Value], asked: Sequence[str], priors: Mapping[str, Prior]
+) -> Iterator[tuple[str, Prior]]:
+    """The facts that split a world, each with the values that do not contradict it; their weights sum to 1."""
+    for fact in asked:
+        values = [(value, weight) for value, weight in priors.get(fact, ()) if possible(here, fact, value)]
+        if values:
+            whole = sum(weight for _, weight in values)
+            yield fact, tuple((value, weight / whole) for value, weight in values)
 
 
 def _implied(known: Mapping[str, Value]) -> dict[str, Prior]:

@@ -98,6 +98,15 @@ def test_a_question_that_was_asked_is_not_asked_again():
     assert next_question(parse({}), asked=("lacks_knowledge",)).fact != "lacks_knowledge"
 
 
+def test_nobody_is_asked_for_the_quality_of_labels_that_do_not_exist():
+    answers, asked = parse({"lacks_knowledge": "no", "lacks_style_format": "yes", "n_labelled": 0}), []
+    while question := next_question(answers, asked):
+        asked.append(question.fact)
+
+    assert asked
+    assert not {"label_quality", "label_agreement"} & set(asked)
+
+
 def test_the_questions_stop_when_no_answer_can_change_the_leaf():
     settled = parse(
         {
