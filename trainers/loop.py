@@ -172,7 +172,7 @@ def _not_finite(group: Group, loss: float, grad_norm: float, last: float | None)
             "at step {step} the loss is {loss} and the gradient norm {grad_norm}; the last finite loss was {last}. "
             "The weights were not changed by this step. Its rows: {rows}"
         ),
-        remedy=N_("lower schedule.learning_rate, or look at these rows; the last checkpoint is good"),
+        remedy=N_("lower schedule.learning_rate, or look at these rows"),
         step=group.step,
         loss=f"{loss:.4g}",
         grad_norm=f"{grad_norm:.4g}",

@@ -38,7 +38,10 @@ UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One value of a file, of any JSON type, and the line (from 1) where it begins."""
+    """One value of a file, of any JSON type, and the line (from 1) where it begins.
+
+    In Parquet, and in a JSON array that stands on one line, `line` is the number of the record.
+    """
 
     line: int
     value: object
@@ -245,7 +248,7 @@ def _whole(path: Path) -> str | Finding:
 
 def _array(text: str, start: int, path: Path) -> Iterator[Found]:
     """Each element of the array that begins at `start`; a broken one ends it, an unfit one does not."""
-    lines = _LineCounter(text)
+    lines = _LineCounter(text) if "\n" in text.strip() else _ElementCounter()
     place = _after_blank(text, start + 1)
     if text[place : place + 1] == "]":
         return
@@ -307,6 +310,18 @@ def _after_blank(text: str, place: int) -> int:
     while place < len(text) and text[place] in _BLANK:
         place += 1
     return place
+
+
+class _ElementCounter:
+    """Numbers the elements of an array that stands on one line: its line would tell none from another."""
+
+    def __init__(self) -> None:
+        self._place, self._number = -1, 0
+
+    def __call__(self, place: int) -> int:
+        self._number += place > self._place
+        self._place = place
+        return self._number
 
 
 class _LineCounter:

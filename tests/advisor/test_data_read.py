@@ -112,6 +112,13 @@ def test_what_is_no_file_says_so(tmp_path, name, said):
         _all(tmp_path / name)
 
 
+def test_the_elements_of_an_array_on_one_line_are_told_apart_by_their_number(tmp_path):
+    records, findings = _all(_file(tmp_path, "a.json", '[{"a": 1}, {"a": 2}, {"a": NaN}, {"a": 4}]\n'))
+
+    assert [record.line for record in records] == [1, 2, 4]
+    assert [finding.line for finding in findings] == [3]
+
+
 def test_the_elements_of_a_json_array_keep_their_lines(tmp_path):
     records, findings = _all(_file(tmp_path, "a.json", '[\n {"a": 1},\n {"a": NaN},\n\n {"a":\n 3}\n]'))
 
