@@ -205,7 +205,7 @@ def _plan(found: Measured, setting: Setting) -> Path:
             data=RowFiles(data.train, data.train_sha256, data.held_out, data.held_out_sha256),
             stats=stats(task.train, base),
             evaluation=evaluation(task, setting.rows),
-            hardware=replace(hardware, forward_tokens_per_second=_rate(found.report)),
+            hardware=replace(hardware, forward_tokens_per_second=found.report.forward_tokens_per_second),
         )
     )
     recipe = place / "recipe.toml"
@@ -213,12 +213,6 @@ def _plan(found: Measured, setting: Setting) -> Path:
     recipe.write_text(write(proposal.plan, why), encoding="utf-8")
     setting.tell(say.planned(proposal, hardware, recipe.name))
     return recipe
-
-
-def _rate(report: Report) -> float | None:
-    """How fast this machine reads with this model, as the measurement found it; None if it did not say."""
-    said = report.machine.get("forward_tokens_per_second")
-    return float(said) if said else None
 
 
 def _finished(run: Run, setting: Setting) -> Report:

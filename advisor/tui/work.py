@@ -132,7 +132,6 @@ def probe(task: Task, name: str) -> Path:
 def example(task: Task, measured: Report, *, leaf: str, name: str, hardware: Hardware) -> Wanted:
     """Say what is wanted for a task of the example; the measurement also told how fast this machine is."""
     base = base_dir()
-    said = measured.machine.get("forward_tokens_per_second")
     return Wanted(
         leaf=leaf,
         name=name,
@@ -141,7 +140,7 @@ def example(task: Task, measured: Report, *, leaf: str, name: str, hardware: Har
         data=_stored(task.train, task.held_out, folder(name)),
         stats=stats(task.train, base),
         evaluation=evaluation(task, EXAMPLE_ROWS),
-        hardware=replace(hardware, forward_tokens_per_second=float(said) if said else None),
+        hardware=replace(hardware, forward_tokens_per_second=measured.forward_tokens_per_second),
     )
 
 

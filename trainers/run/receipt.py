@@ -88,15 +88,10 @@ def receipt(
         verdict=verdict(differences, primary) if training else "not_trained",
         training=training,
         versions=versions(),
-        machine={**machine(engine), **_forward_speed(arms)},
+        machine=machine(engine),
+        forward_tokens_per_second=speed(arms),
         finished=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
-
-
-def _forward_speed(arms: Sequence[Outcome]) -> dict[str, str]:
-    """How fast this machine reads with this model: what the next estimate of training time on a CPU starts from."""
-    found = speed(arms)
-    return {} if found is None else {"forward_tokens_per_second": f"{found:.1f}"}
 
 
 def _told(loss: float | None) -> float:
