@@ -33,15 +33,15 @@ class Sources:
     report: Path | None = None
 
 
-def gather(sources: Sources) -> Answers:
-    """Merge all sources; what was measured (data, report) wins over what was said, and says so.
+def gather(sources: Sources, *counted: Answers) -> Answers:
+    """Merge all sources; what was measured (data, report, `counted`) wins over what was said, and says so.
 
     Raises:
         UnknownName, BadValue, FactsError: A fact, a value, a GPU or a model that we do not know.
         DatasetError: Data that cannot be read.
     """
     believed = list(_believed(sources))
-    measured = list(_measured(sources))
+    measured = [*counted, *_measured(sources)]
     _tell_conflicts(merge(*believed), measured)
     return merge(*believed, *measured)
 
@@ -64,7 +64,7 @@ def _measured(sources: Sources) -> Iterator[Answers]:
     if sources.report:
         from advisor.decide.measured import facts as of_report
 
-        yield parse(of_report(_report(sources.report)), "report", source=str(sources.report))
+        yield parse(of_report(report(sources.report)), "report", source=str(sources.report))
 
 
 def _tell_conflicts(believed: Answers, measured: Sequence[Answers]) -> None:
@@ -161,7 +161,12 @@ def _unreadable(where: str, error: Exception) -> BadValue:
     )
 
 
-def _report(path: Path) -> "Report":
+def report(path: Path) -> "Report":
+    """Read the report of a run or of a measurement.
+
+    Raises:
+        BadValue: It cannot be read, or is no report.
+    """
     from pydantic import ValidationError
 
     from recipes.report import Report

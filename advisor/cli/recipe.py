@@ -18,11 +18,13 @@ from advisor.catalog.models import ModelShape
 from advisor.catalog.models import model as known_model
 from advisor.cli import voice
 from advisor.cli.data import MAP, mapping, warn
+from advisor.cli.facts import Sources, gather, report
 from advisor.data import store
 from advisor.data.convert import convert
 from advisor.data.facts import facts_of
 from advisor.data.split import split
 from advisor.data.tokens import stats
+from advisor.decide.answers import parse
 from advisor.errors import BadValue, NoRoom, Refused
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.setup import setup
@@ -109,6 +111,12 @@ class Draft:
     help=t(N_("A fact that the method follows from; repeatable.")),
 )
 @click.option("--facts", "facts_file", type=click.Path(path_type=Path), help=t(N_("A JSON object of facts.")))
+@click.option(
+    "--report",
+    "measured",
+    type=click.Path(path_type=Path),
+    help=t(N_("The report.json of a measurement: facts that were measured, and the speed of this machine.")),
+)
 @click.option("--name", help=t(N_("The name of the run (default: from the file).")))
 @click.option("--vram", type=float, help=t(N_("Memory of the card in GB.")))
 @click.option("--gpu", help=t(N_("A card of the catalogue.")))
@@ -144,6 +152,7 @@ def command(
     leaf: str | None,
     facts: Sequence[str],
     facts_file: Path | None,
+    measured: Path | None,
     name: str | None,
     vram: float | None,
     gpu: str | None,
@@ -159,12 +168,15 @@ def command(
     """Convert, split, plan, write."""
     ours(output)
     base, machine = found_base(model), hardware(vram, gpu)
+    if measured is not None and machine.kind == "cpu":  # speeds of a CPU are in no catalogue
+        machine = replace(machine, forward_tokens_per_second=report(measured).forward_tokens_per_second)
     if machine.note:
         voice.note(machine.note, gpu=machine.name)
     converted = convert(file, mapping=mapping(pairs))
     warn(converted)
     train, judged = split(converted.rows, held_out, SEED)
-    leaf = leaf or _decided(facts_of(converted.rows), facts_file, facts)
+    sources = Sources(facts=facts_file, flags=facts, report=measured)
+    leaf = leaf or _decided(sources, facts_of(converted.rows))
     files = RowFiles(TRAIN, store.sum_of(train), HELD_OUT, store.sum_of(judged))
     counted = stats(train, base.directory)
     judged_by = evaluation(
@@ -235,36 +247,18 @@ def found_base(model: str) -> Base:
     return Base(str(directory.resolve()), shape, directory)
 
 
-def _decided(told: Mapping[str, object], file: Path | None, flags: Sequence[str]) -> str:
+def _decided(sources: Sources, counted: Mapping[str, object]) -> str:
     """The leaf that follows from the facts; where none is given, LoRA, and a note that nothing was decided."""
-    if file is None and not flags:
+    if not (sources.facts or sources.flags or sources.report):
         voice.note(
             N_("nothing was decided: {leaf} is the default; facts or --leaf say otherwise"), leaf="sft_lora"
         )
         return "sft_lora"
     from advisor.decide.advise import advise
-    from advisor.decide.answers import merge, parse
 
-    parts = [parse(told, "data")]
-    if file is not None:
-        parts.append(parse(_object(file), "file", source=str(file)))
-    parts.append(parse(dict(_pair(word, "NAME=VALUE") for word in flags), "flag"))
-    leaf = advise(merge(*parts)).primary
+    leaf = advise(gather(sources, parse(counted, "data"))).primary
     voice.note(N_("the facts lead to {leaf}"), leaf=leaf)
     return leaf
-
-
-def _object(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadValue(
-            N_("the facts cannot be read: {reason}"),
-            remedy=N_("give a file with one JSON object, fact to value"),
-            where=str(path),
-            reason=str(error)[:200],
-        ) from None
-    return found if isinstance(found, dict) else {}
 
 
 def _pair(word: str, form: str) -> tuple[str, str]:

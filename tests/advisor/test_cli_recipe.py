@@ -237,3 +237,34 @@ def test_hostile_names_stay_text(advisor, base, tmp_path):
     assert _plan(out).evaluation.prompt == '"""\n[x]\x1b{{ 7 }}'
     assert "\x1b" not in said
     assert not [c for c in (out / "recipe.json").read_text() if ord(c) > 126]
+
+
+def test_a_measurement_chooses_the_method_and_tells_the_time(advisor, base, data, tmp_path):
+    rate = {"value": 1.0, "low": 0.9, "high": 1.0, "n": 100}
+    never = {"value": 0.0, "low": 0.0, "high": 0.1, "n": 100}
+    arm = {
+        "name": "base",
+        "scores": {"fact": rate, "style": never, "exact": never},
+        "prompt_tokens": 9,
+        "seconds": 1,
+    }
+    report = {
+        "run": "m", "model": "base", "primary": "exact", "held_out_rows": 100, "verdict": "not_trained",
+        "arms": [arm, {**arm, "name": "prompt"}, {**arm, "name": "few_shot", "shots": 3}],
+        "versions": {}, "machine": {}, "forward_tokens_per_second": 30000.0, "finished": "2026-11-20T12:00:00Z",
+    }  # fmt: skip
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    words = ("--data", data, "--model", base, "-o", tmp_path / "out", "--report", tmp_path / "report.json")
+    facts = (
+        "--fact",
+        "label_quality=gold",
+        "--fact",
+        "style_stable=yes",
+        "--fact",
+        "task_type=style_generation",
+    )
+    code, _, err = advisor("recipe", *words, *facts)
+    plan = read((tmp_path / "out" / "recipe.toml").read_text())
+
+    assert (code, "the facts lead to sft_lora" in err) == (0, True)
+    assert 0 < plan.predicted.seconds_low < plan.predicted.seconds_high
