@@ -13,6 +13,7 @@ from advisor.decide.constraints import excluded, standing, struck
 from advisor.decide.evidence import scores
 from advisor.decide.flips import experiment, flips
 from advisor.decide.leaves import LEAVES
+from advisor.decide.offers import offers
 from advisor.decide.tree import Origin
 from advisor.decide.walk import Taken, Walk, walk
 from advisor.decide.worlds import worlds
@@ -46,7 +47,7 @@ def advise(answers: Answers) -> Advice:
         classic_leaf=_classic(answers),
         primary=leaf,
         plan=planned,
-        alternatives=_alternatives(score, inside, out),
+        alternatives=_alternatives(_offered(answers, leaf), score, inside, out),
         excluded=out,
         confidence=confidence(answers, way, leaf, worlds(answers), score),
         flips=flips(answers, leaf),
@@ -72,13 +73,21 @@ def _why(way: Walk, leaf: str) -> str:
     return graded[-1] if graded else way.taken[-1].edge.why
 
 
+def _offered(answers: Answers, leaf: str) -> dict[str, str]:
+    """What is named beside `leaf` whatever its score, with the reason why it is second."""
+    return {offer.leaf: offer.why for offer in offers(answers, leaf)}
+
+
 def _alternatives(
-    score: dict[str, float], inside: frozenset[str], out: tuple[Excluded, ...]
+    offered: dict[str, str], score: dict[str, float], inside: frozenset[str], out: tuple[Excluded, ...]
 ) -> tuple[Alternative, ...]:
-    struck_out = {one.leaf for one in out}
-    open_to_us = [leaf for leaf in score if leaf not in inside and leaf not in struck_out and score[leaf] > 0]
-    best = sorted(open_to_us, key=lambda leaf: -score[leaf])[:ALTERNATIVES]
-    return tuple(Alternative(leaf, round(score[leaf], 2), LEAVES[leaf].means) for leaf in best)
+    closed = inside | {one.leaf for one in out}
+    good = sorted((leaf for leaf in score if score[leaf] > 0), key=lambda leaf: -score[leaf])
+    named = [leaf for leaf in dict.fromkeys((*offered, *good)) if leaf not in closed]
+    return tuple(
+        Alternative(leaf, round(score[leaf], 2), offered.get(leaf, LEAVES[leaf].means))
+        for leaf in named[:ALTERNATIVES]
+    )
 
 
 def _assumed_facts(answers: Answers, way: Walk) -> tuple[str, ...]:

@@ -78,7 +78,11 @@ def _unsettled(v: Verdict) -> bool:
 
 
 def _considers_pretraining(v: Verdict) -> bool:
-    return v.plans(WEIGHT_LEAVES) or (bool(v.a.unlabelled_tokens) and bool(v.a.lacks_knowledge))
+    """Whether raw text would be trained on: planned, or still open because nobody has counted the text of a far field."""
+    if v.plans(WEIGHT_LEAVES):
+        return True
+    uncounted = v.a.unlabelled_tokens is None and bool(p.is_far(v.a)) and not p.locked(v.a)
+    return bool(v.a.lacks_knowledge) and (uncounted or bool(v.a.unlabelled_tokens))
 
 
 def _too_little_text(v: Verdict) -> bool:

@@ -203,6 +203,16 @@ def nearly_there(a: Answers) -> bool | None:
     return NEARLY <= a.prompt_success < a.target_success
 
 
+def last_tenth_not_worth_it(a: Answers) -> bool | None:
+    """Nine in ten are right, there are few requests, and a person catches the failures."""
+    near = nearly_there(a)
+    if not near:
+        return near
+    if a.requests_per_day is None or a.human_fallback is None:
+        return None
+    return a.requests_per_day == "low" and a.human_fallback
+
+
 def few_test_items(a: Answers) -> bool | None:
     """There are fewer than 20 test items."""
     return None if a.eval_set_size is None else a.eval_set_size < FEW_TEST_ITEMS
