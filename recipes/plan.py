@@ -48,8 +48,11 @@ class Model(Part):
     """The base model: a directory in Hugging Face format, or a hub id with the revision it was resolved to."""
 
     id: Line
+    """A directory (relative to the recipe, else to where it is started), or a hub id."""
     revision: Line | None = None
+    """The commit of a hub model; a branch could move."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """The type in which the weights are loaded and computed."""
 
 
 class Sft(Part):
@@ -72,6 +75,7 @@ class LastLayers(Part):
 
     kind: Literal["last_layers"] = "last_layers"
     layers: Count
+    """How many decoder blocks move, counted from the last."""
 
 
 class Lora(Part):
@@ -82,12 +86,19 @@ class Lora(Part):
 
     kind: Literal["lora"] = "lora"
     base: Literal["dense", "nf4"] = "dense"
+    """How the frozen weights are held: as loaded, or in 4 bit (QLoRA)."""
     double_quantisation: bool = True
+    """Hold the scales of the 4-bit weights in 8 bit; without effect on a dense base."""
     rank: Count = 16
+    """Columns of the small matrices: their capacity, and their size."""
     alpha: PositiveFloat = 32.0
+    """The adapter is multiplied by alpha / rank (by alpha / sqrt(rank) with `rslora`)."""
     dropout: Share = 0.0
+    """The share of an adapter's inputs that is dropped in training."""
     rslora: bool = False
+    """Scale by the square root of the rank (Kalajdzievski, 2023)."""
     targets: Annotated[tuple[Line, ...], Field(min_length=1, max_length=64, strict=False)] = ("all-linear",)
+    """Names of the linear modules that get an adapter; `all-linear` alone means each one inside the blocks."""
 
 
 Adaptation = Annotated[Full | LastLayers | Lora, Field(discriminator="kind")]  # what moves
@@ -100,9 +111,13 @@ class Data(Part):
     """
 
     train: Line
+    """The rows that are trained."""
     train_sha256: Sha256
+    """The sum of that file."""
     held_out: Line
+    """The rows that judge, and are never trained."""
     held_out_sha256: Sha256
+    """The sum of that file."""
     length_tokens: Count
     """The longest row that is trained, in tokens; text is split into windows of this length."""
     too_long: Literal["refuse", "drop"] = "drop"
@@ -117,21 +132,33 @@ class Schedule(Part):
     """
 
     epochs: PositiveFloat
+    """Passes over the training rows; may be a fraction."""
     max_steps: Count | None = None
+    """Stop after so many optimizer steps, whatever `epochs` says."""
     micro_batch_tokens: Count
+    """Tokens of one flat row: what is in memory at once."""
     accumulation: Count = 1
+    """Micro-batches of one optimizer step."""
     learning_rate: PositiveFloat
+    """The highest rate, reached after the warm-up."""
     decay: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after the warm-up."""
     warmup_share: Share = 0.05
     """The share of all steps in which the learning rate rises from zero."""
     weight_decay: NonNegativeFloat = 0.01
+    """How strongly AdamW pulls weights towards zero."""
     clip_norm: PositiveFloat = 1.0
+    """A longer gradient is shortened to this norm."""
     optimizer: Literal["adamw"] = "adamw"
+    """What turns gradients into steps (Loshchilov and Hutter, 2017)."""
     checkpointing: bool = False
     """Recompute activations in the backward instead of keeping them (Chen et al., 2016)."""
     seed: Seed = 0
+    """Decides the order of the rows, how adapters begin, and dropout."""
     save_every_steps: Count = 100
+    """How often a checkpoint is committed."""
     keep_checkpoints: Annotated[int, Field(ge=2, le=1000)] = 2
+    """How many of the newest checkpoints stay; the one before is there if the last is damaged."""
     evaluate_every_steps: Count = 100
     """How often the held-out loss is measured while training."""
 
@@ -144,18 +171,26 @@ class Evaluation(Part):
     """
 
     rows: Count = 100
+    """Held-out rows that each arm answers, at most."""
     max_new_tokens: Count = 64
+    """The longest answer that is generated."""
     shots: Annotated[int, Field(ge=0, le=64)] = 3
+    """Examples of the few-shot arm; 0 leaves the arm out."""
     prompt: Prose | None = None
+    """The instruction of the prompt arm; without one the arm is left out."""
     few_shot_prompt: Prose | None = None
+    """The instruction above the examples; without one it is `prompt`."""
     primary: Line = "exact"
+    """The score that decides: `exact`, `fields`, `stopped`, `nll`, or the name of a check that every row has."""
 
 
 class Layout(Part):
     """Where it runs: how many processes, and the device each one has."""
 
     processes: Count = 1
+    """How many processes train together."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where each process computes; `auto` takes a GPU if there is one."""
     threads: Count | None = None
     """CPU threads of a process; part of the fingerprint, since sums depend on it."""
 
@@ -164,16 +199,22 @@ class Predicted(Part):
     """What the estimate said when the recipe was written; the report shows it beside what was measured."""
 
     peak_bytes: Count
+    """Predicted peak memory."""
     seconds_low: NonNegativeFloat | None = None
+    """Predicted time of training, its lower end."""
     seconds_high: NonNegativeFloat | None = None
+    """Predicted time of training, its upper end."""
     gpu: Line | None = None
+    """The card that was planned for."""
 
 
 class Plan(Part):
     """One run, fully decided: an objective (what to learn) times an adaptation (what moves)."""
 
     schema_version: Literal[1] = SCHEMA
+    """The version of this form; older ones are lifted when they are read."""
     name: RunName
+    """The name of the run and of its directory: small letters, digits, `.`, `_`, `-`."""
     model: Model
     objective: Objective = Sft()
     adaptation: Adaptation
