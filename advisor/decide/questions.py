@@ -271,9 +271,12 @@ BY_FACT: Final = {question.fact: question for question in QUESTIONS}
 def next_question(answers: Answers, asked: Collection[str] = ()) -> Question | None:
     """The next question to put, or None when no answer can change the leaf any more.
 
+    What the person was not sure about, and what no question puts, stays unknown: a world in which it were known is
+    not on the way that is walked, and a question that matters only there is not put.
+
     Args:
         answers: What is known.
         asked: Facts that were asked already, also those that the person was not sure about.
     """
-    worth = matters(answers)
-    return next((q for q in QUESTIONS if q.fact in worth and q.fact not in asked), None)
+    worth = matters(answers, among=BY_FACT.keys() - set(asked))
+    return next((q for q in QUESTIONS if q.fact in worth), None)

@@ -1,7 +1,7 @@
 """What the unknown facts could be: possible worlds, likeliest first, without those that differ in nothing that is read."""
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Final, cast
@@ -73,14 +73,18 @@ class World:
     mass: float
 
 
-def worlds(answers: Answers, limit: int = WORLDS) -> list[World]:
+def worlds(
+    answers: Answers, limit: int = WORLDS, *, among: Collection[str] = frozenset(FACTS)
+) -> list[World]:
     """Split the unknown into worlds, always the likeliest one first, until nothing is asked or `limit` is reached.
 
-    A measured share is split as well, within the interval that its number of test items leaves.
+    A measured share is split as well, within the interval that its number of test items leaves. A fact that is not
+    `among` those that can still be learned stays unknown in all worlds.
     """
     known = answers.known()
     priors = {name: fact.prior for name, fact in FACTS.items() if fact.prior and name not in known}
     priors |= _implied(known) | _measured(known)
+    priors = {name: prior for name, prior in priors.items() if name in among}
     base = {name: value for name, value in known.items() if name not in priors}
     done: list[World] = []
     heap: list[tuple[float, int, tuple[tuple[str, Value], ...]]] = [(-1.0, 0, ())]
@@ -132,10 +136,10 @@ def _points(share: float, items: int) -> Prior:
     return ((share, 0.6), (min(low, share), 0.2), (max(high, share), 0.2))
 
 
-def matters(answers: Answers) -> frozenset[str]:
-    """The unknown facts whose answer, alone or after others, can still change the leaf."""
+def matters(answers: Answers, among: Collection[str] = frozenset(FACTS)) -> frozenset[str]:
+    """The facts `among` the unknown ones whose answer, alone or after others of them, can still change the leaf."""
     outcomes: dict[tuple[object, ...], dict[Value, set[str]]] = {}
-    for world in worlds(answers, MANY_WORLDS):
+    for world in worlds(answers, MANY_WORLDS, among=among):
         for place, (fact, value) in enumerate(world.decided):
             branch = outcomes.setdefault((*world.decided[:place], fact), {})
             branch.setdefault(value, set()).add(world.leaf)

@@ -3,7 +3,8 @@
 import pytest
 
 from advisor.decide.answers import FACTS, Answers, FactsError, merge, parse, vocabulary
-from advisor.decide.questions import QUESTIONS, next_question
+from advisor.decide.asking import OTHERS
+from advisor.decide.questions import BY_FACT, QUESTIONS, next_question
 from advisor.errors import BadValue, UnknownName
 
 
@@ -105,6 +106,47 @@ def test_nobody_is_asked_for_the_quality_of_labels_that_do_not_exist():
 
     assert asked
     assert not {"label_quality", "label_agreement"} & set(asked)
+
+
+def walked(**said):
+    """The facts asked for on a way where only these are known, in that order."""
+    asked = []
+    while question := next_question(parse({fact: said.get(fact, "unknown") for fact in asked}), asked):
+        asked.append(question.fact)
+    return asked
+
+
+def test_whoever_is_not_sure_that_facts_are_missing_is_not_asked_about_these_facts():
+    asked = walked()
+
+    assert asked[:2] == ["lacks_knowledge", "lacks_style_format"]
+    assert not {"knowledge_change", "corpus", "needs_citations", "retrieval_possible"} & set(asked)
+
+
+def test_whoever_has_all_facts_is_not_asked_how_they_change():
+    assert not {"knowledge_change", "corpus", "needs_citations"} & set(walked(lacks_knowledge="no"))
+
+
+def test_how_facts_change_is_asked_where_facts_are_missing():
+    assert walked(lacks_knowledge="yes")[1] == "knowledge_change"
+
+
+def test_tries_are_counted_only_where_a_program_may_judge_them():
+    assert "pass_at_k" not in walked()
+    assert "pass_at_k" in walked(
+        lacks_knowledge="no",
+        lacks_style_format="no",
+        prompt_can_fix="no",
+        lacks_skill="yes",
+        verifier="programmatic",
+    )
+
+
+def test_every_fact_that_may_be_asked_for_has_a_question():
+    may_be_asked = {fact.name for fact in FACTS.values() if fact.prior}
+
+    assert may_be_asked <= BY_FACT.keys() | OTHERS.keys()
+    assert not BY_FACT.keys() & OTHERS.keys()
 
 
 def test_the_questions_stop_when_no_answer_can_change_the_leaf():
