@@ -1,6 +1,8 @@
 """`advisor recommend`: what to do, why, how sure that is, and what would change it. Never asks."""
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +10,7 @@ import click
 
 from advisor.cli import voice
 from advisor.cli.facts import Sources, gather, read
+from advisor.decide.advice import Advice
 from advisor.decide.advise import advise
 from advisor.decide.answers import FACTS, Answers, parse
 from advisor.errors import BadValue
@@ -44,6 +47,12 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--report", type=_FILE, help=t(N_("A report.json: what it measured counts more than what was said."))
 )
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.md",
+    help=t(N_("Also write a decision record: one page of Markdown for a ticket.")),
+)
 @click.option("--explain", is_flag=True, help=t(N_("The whole way, with sources, and what was struck out.")))
 @click.option("--vocabulary", is_flag=True, help=t(N_("List every fact and its values, and stop.")))
 @click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
@@ -57,6 +66,7 @@ def command(  # noqa: D103  (the help is above)
     model: str | None,
     data: Path | None,
     report: Path | None,
+    record: Path | None,
     explain: bool,
     vocabulary: bool,
     as_json: bool,
@@ -64,24 +74,58 @@ def command(  # noqa: D103  (the help is above)
     if vocabulary:
         _vocabulary(as_json=as_json)
     elif facts_dir is not None:
+        _single_only(record)
         _folder(facts_dir, as_json=as_json)
     else:
         sources = Sources(facts, answers, flags, vram, gpu, model, data, report)
-        _single(
-            gather(sources), with_fits=vram is not None or gpu is not None, explain=explain, as_json=as_json
+        with_fits = vram is not None or gpu is not None
+        _single(gather(sources), Wanted(record, with_fits, explain, as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to make of one advice: files, the table of what fits, all reasons, JSON."""
+
+    record: Path | None = None
+    fits: bool = False
+    explain: bool = False
+    as_json: bool = False
+
+
+def _single_only(file: Path | None) -> None:
+    if file is not None:
+        raise BadValue(
+            N_("a file about one advice was asked for, and --facts-dir gives many"),
+            remedy=N_("give the facts of one with --facts FILE"),
         )
 
 
-def _single(answers: Answers, *, with_fits: bool, explain: bool, as_json: bool) -> None:
+def _single(answers: Answers, wanted: Wanted) -> None:
     found = advise(answers)
-    fits = _Fits(answers) if with_fits and answers.vram_gb else None
-    if as_json:
+    fits = _Fits(answers) if wanted.fits and answers.vram_gb else None
+    written = tuple(_files(found, answers, wanted))
+    if wanted.as_json:
         body = show.data(found, answers)
-        voice.envelope("recommend", body | ({"fits": fits.data()} if fits else {}))
+        more = {"fits": fits.data()} if fits else {}
+        named = {"written": [str(path) for path in written]} if written else {}
+        voice.envelope("recommend", body | more | named)
         return
-    click.echo(show.explain(found, answers) if explain else show.text(found))
+    click.echo(show.explain(found, answers) if wanted.explain else show.text(found))
     if fits:
         click.echo("\n" + fits.text())
+    for path in written:
+        voice.note(N_("written: {path}"), path=str(path))
+
+
+def _files(found: Advice, answers: Answers, wanted: Wanted) -> Iterator[Path]:
+    """Write what was asked for; yields each path."""
+    if wanted.record is not None:
+        from advisor.data.store import write_whole
+        from advisor.show.record import markdown
+
+        page = markdown(found, answers, date=date.today().isoformat(), version=voice.VERSION)
+        write_whole(wanted.record, [page.encode()])
+        yield wanted.record
 
 
 class _Fits:

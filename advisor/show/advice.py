@@ -25,7 +25,7 @@ ORIGINS: Final = {"seed001": N_("the source tree"), "extension": N_("our extensi
 VERDICTS: Final = {
     "fits": N_("fits"), "likely": N_("likely"), "unlikely": N_("unlikely"), "does_not_fit": N_("no"),
 }  # fmt: skip
-_LABELS: Final = {node.name: node.label for node in TREE}
+LABELS: Final = {node.name: node.label for node in TREE}
 
 
 def say(sentence: str) -> str:
@@ -129,7 +129,7 @@ def _headline(advice: Advice) -> Iterator[str]:
     yield from wrapped(t(N_("Why: {why}"), why=_reason(advice)), hang=2)
     classic = advice.classic_leaf
     answer = (
-        _LABELS[classic]
+        LABELS[classic]
         if classic
         else t(N_("nothing: its questions are not all answered, or it has no edge there"))
     )
