@@ -16,6 +16,7 @@ from recipes.words import N_
 
 COMMANDS: Final = {
     "recommend": N_("Say what to do: prompt, retrieve or fine-tune, and why."),
+    "ask": N_("Ask the questions that can change the advice, in plain text."),
     "graph": N_("Draw the decision tree."),
     "estimate": N_("Show, term by term, the memory and time that a recipe or a model needs."),
     "plan": N_("Show the plan that fits your hardware, with the reason for each value."),
