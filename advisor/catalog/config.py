@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from advisor import reading
 from advisor.errors import AdvisorError
 from recipes.exits import Exit
 from recipes.words import N_
@@ -105,8 +106,7 @@ def dimensions(directory: Path) -> Dimensions:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes()[: MAX_BYTES + 1]
-        found = json.loads(text) if len(text) <= MAX_BYTES else None
+        found = json.loads(reading.whole(path, MAX_BYTES))
     except FileNotFoundError:
         raise ConfigError(
             N_("the model directory has no config.json"),

@@ -11,6 +11,7 @@ from typing import Literal
 from advisor.catalog.config import dimensions
 from advisor.catalog.tables import rows
 from advisor.errors import UnknownName
+from advisor.reading import is_directory
 from recipes.words import N_
 
 Estimator = Literal["closed_form", "closed_form_moe", "dry_run_required", "unsupported"]
@@ -98,7 +99,7 @@ def model(name: str) -> ModelShape:
         UnknownName: Neither a directory nor in the catalogue.
         ConfigError: The directory has no usable `config.json`.
     """
-    if name and Path(name).is_dir():
+    if name and is_directory(Path(name)):
         return local(Path(name))
     known = models()
     folded = {key.casefold(): key for key in known}

@@ -7,7 +7,7 @@ import click
 
 from advisor.catalog.gpus import Hardware, hardware
 from advisor.catalog.models import ModelShape, model
-from advisor.cli import voice
+from advisor.cli import given, voice
 from advisor.estimate.memory import LOWERED_BY, estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, profile
 from advisor.estimate.setup import Setup, setup
@@ -20,7 +20,6 @@ from advisor.text import N_, inert, t
 from advisor.units import count
 from recipes.exits import Exit
 from recipes.plan import Full, LastLayers, Plan
-from recipes.read import read
 
 MILLION: Final = 1e6
 """Time is told for a million tokens where nobody knows the data."""
@@ -102,7 +101,7 @@ def command(
 
 
 def _of_recipe(path: Path, machine: Hardware) -> tuple[str, Setup]:
-    plan = read(path.read_text(encoding="utf-8"), where=str(path))
+    plan = given.plan(path)
     shape = _model_of(plan, path.parent)
     return _method(plan), setup(plan, shape, None, device=machine.kind)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from advisor import reading
 from advisor.cli import voice
 from advisor.decide.answers import Answers, merge, parse, said
 from advisor.errors import BadValue
@@ -47,7 +48,7 @@ def gather(sources: Sources, *counted: Answers) -> Answers:
 
 
 def _believed(sources: Sources) -> Iterator[Answers]:
-    if sources.answers:
+    if sources.answers is not None:
         yield parse(_saved(sources.answers), "file", source=sources.answers)
     if sources.facts:
         yield parse(read(sources.facts), "file", source=str(sources.facts))
@@ -125,7 +126,7 @@ def read(path: Path) -> Mapping[str, object]:
         BadValue: It cannot be read, is no JSON, or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(reading.text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(str(path), error) from None
     return _flat(found, str(path))
@@ -134,10 +135,12 @@ def read(path: Path) -> Mapping[str, object]:
 def _saved(name: str) -> Mapping[str, object]:
     """Read saved answers, JSON or TOML, from a file or from standard input."""
     try:
-        text = sys.stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8")
+        text = sys.stdin.read() if name == STDIN else reading.text(Path(name))
         found = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(name, error) from None
+    if not text.strip():  # empty TOML is lawful; here it is a command before ours that failed
+        found = None
     inner = found.get("facts") if isinstance(found, dict) else None
     return _flat(inner if isinstance(inner, dict) else found, name)
 
@@ -172,7 +175,7 @@ def report(path: Path) -> "Report":
     from recipes.report import Report
 
     try:
-        return Report.model_validate_json(path.read_bytes())
+        return Report.model_validate_json(reading.whole(path))
     except OSError as error:
         raise _unreadable(str(path), error) from None
     except ValidationError as error:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from advisor.cli import voice, watch
+from advisor.cli import given, voice, watch
 from advisor.errors import BadValue
+from advisor.reading import is_directory
 from advisor.run import shelf
 from advisor.run.directory import RECIPE
 from advisor.run.start import command as words
@@ -14,7 +15,6 @@ from advisor.run.start import start
 from advisor.text import N_, inert, t
 from advisor.units import gib, seconds
 from recipes.plan import Plan
-from recipes.read import read
 
 ROOT = Path("runs")
 
@@ -70,30 +70,17 @@ def command(
     ctx.exit(watch.to_the_end(started, as_json=as_json))
 
 
-def _recipe(given: Path, root: Path, *, resume: bool) -> tuple[Path, Plan]:
+def _recipe(path: Path, root: Path, *, resume: bool) -> tuple[Path, Plan]:
     """The recipe and its plan; a run directory stands for the recipe that it was started with."""
-    if given.is_dir():
+    if is_directory(path):
         if not resume:
             raise BadValue(
                 N_("this is a directory, not a recipe"),
                 remedy=N_("name a recipe.toml; a run directory goes on with --resume"),
-                where=str(given),
+                where=str(path),
             )
-        given = shelf.find(root, str(given)).path / RECIPE  # a copy; the trainer knows where its paths begin
-    try:
-        text = given.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadValue(
-            N_("the recipe cannot be read: {reason}"),
-            remedy=N_("write one with: advisor recipe"),
-            where=str(given),
-            reason=error.strerror or str(error),
-        ) from None
-    except UnicodeDecodeError:
-        raise BadValue(
-            N_("the recipe is not UTF-8 text"), remedy=N_("write one with: advisor recipe"), where=str(given)
-        ) from None
-    return given, read(text, where=str(given))
+        path = shelf.find(root, str(path)).path / RECIPE  # a copy; the trainer knows where its paths begin
+    return path, given.plan(path)
 
 
 def _dry(plan: Plan, path: Path, run: Path, *, resume: bool, accept_changes: bool, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from advisor.data.findings import Finding
 from advisor.errors import DatasetError, MissingPackage, NoRoom
+from advisor.reading import is_directory, is_plain
 from recipes.errors import Value
 from recipes.words import N_
 
@@ -74,11 +75,11 @@ def read(path: Path) -> Iterator[Found]:
 
 def _reader(path: Path) -> Callable[[Path], Iterator[Found]]:
     suffix = path.suffix.lower()
-    if suffix in REFUSED and not path.is_dir():
+    if suffix in REFUSED and not is_directory(path):
         raise DatasetError(
             N_("{suffix} files are not read"), remedy=REFUSED[suffix], where=str(path), suffix=suffix
         )
-    if suffix not in READERS and not path.is_dir() and path.exists():
+    if suffix not in READERS and not is_directory(path) and _exists(path):
         raise DatasetError(
             N_("unknown kind of file: {suffix}"),
             remedy=N_("use one of {known}"),
@@ -89,8 +90,16 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Found]]:
     return READERS.get(suffix, _json_lines)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # opening it will say why
+        return False
+
+
 def _openable(path: Path) -> None:
     where = str(path)
+    _plain(path)
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -124,6 +133,20 @@ def _openable(path: Path) -> None:
             N_("the file is compressed, whatever its name says"),
             remedy=N_("unpack it first, and name the file that comes out"),
             where=where,
+        )
+
+
+def _plain(path: Path) -> None:
+    """Refuse what has no end, may never begin, or cannot be read twice; what is not there is told elsewhere."""
+    try:
+        plain = is_plain(path) or is_directory(path)
+    except OSError:
+        return
+    if not plain:
+        raise DatasetError(
+            N_("this is a pipe or a device, not a file"),
+            remedy=N_("save the data as a file first, and name that"),
+            where=str(path),
         )
 
 

@@ -11,10 +11,13 @@ from typing import BinaryIO, Final
 from pydantic import ValidationError
 
 from advisor.errors import DatasetError, NoRoom
+from advisor.reading import whole
 from recipes.rows import Row
 from recipes.words import N_
 
 _CHUNK: Final = 2**20
+MAX_BYTES: Final = 2**30
+"""Rows that were split by hand are read as a whole: 1 GiB, as for other files that are."""
 _LINE_SEPARATORS: Final = (
     ("\u0085", "\\u0085"),
     ("\u2028", "\\u2028"),
@@ -100,7 +103,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         DatasetError: The file cannot be read, or a line of it is no row.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = whole(path, MAX_BYTES).split(b"\n")
     except OSError as error:
         raise DatasetError(
             N_("the rows cannot be read: {reason}"),

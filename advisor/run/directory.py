@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from advisor import reading
+
 RECIPE: Final = "recipe.toml"
 EVENTS: Final = "events.jsonl"
 OUTPUT: Final = "stdout.log"
@@ -55,7 +57,7 @@ def alive(run: Run) -> bool:
 def read_marker(path: Path) -> dict[str, object]:
     """The marker of a run directory; empty where there is none, or none that can be read."""
     try:
-        found = json.loads((path / MARKER).read_text(encoding="utf-8"))
+        found = json.loads(reading.text(path / MARKER))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

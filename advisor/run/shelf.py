@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from advisor.errors import BadValue, Busy, NoRoom, UnknownName
+from advisor.reading import is_directory, whole
 from advisor.run.directory import CONTROL, EVENTS, MARKER, REPORT, Run, alive, read_marker
 from advisor.run.follow import State, events, last_attempt, outcome
 from recipes.report import Report, Verdict
@@ -74,7 +75,7 @@ def find(root: Path, name: str) -> Run:
         BadValue: Several runs are.
     """
     direct = Path(name)
-    if (direct / MARKER).is_file():
+    if name and is_directory(direct) and (direct / MARKER).is_file():
         return opened(direct)
     known = {path.name: path for path in _runs(root)}
     for near in (
@@ -103,7 +104,7 @@ def report(run: Run) -> Report:
     """
     path = run.path / REPORT
     try:
-        return Report.model_validate_json(path.read_bytes())
+        return Report.model_validate_json(whole(path))
     except OSError:
         raise NoRoom(
             N_("this run has no report: it did not come to its end"),
@@ -188,6 +189,6 @@ def _runs(root: Path) -> Iterator[Path]:
 
 def _report(path: Path) -> Report | None:
     try:
-        return Report.model_validate_json((path / REPORT).read_bytes())
+        return Report.model_validate_json(whole(path / REPORT))
     except (OSError, ValidationError):
         return None
