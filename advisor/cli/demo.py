@@ -26,7 +26,7 @@ from advisor.learn.lantern.tasks import TASKS, Task, task
 from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose
 from advisor.run import shelf
 from advisor.run.directory import Run
-from advisor.run.start import start
+from advisor.run.start import needs, start
 from advisor.show import demo as say
 from advisor.show import report as receipt
 from advisor.show.advice import data as advice_data
@@ -101,6 +101,7 @@ def command(name: str, keep: Path | None, rows: int, as_json: bool) -> None:
         for text in lines:
             click.echo(text, err=as_json)
 
+    needs()  # before a word is told or a directory is made
     with _workplace(keep) as directory:
         setting = Setting(directory, keep is not None, rows, tell)
         measured, report = _walk(task(name), setting)

@@ -62,13 +62,7 @@ def start(
         NoRoom: The directory holds something else, or cannot be written.
         Busy: The run goes already.
     """
-    missing = tuple(name for name in NEEDED if find_spec(name) is None)
-    if missing:
-        raise MissingPackage(
-            N_("training needs packages that are not installed: {names}"),
-            remedy=N_("install them: pip install 'finetune-advisor[train]'"),
-            names=", ".join(missing),
-        )
+    needs()
     _claim(run, resume=resume)
     for wish in WISHES:  # a wish to the attempt before is not one to this
         (run / CONTROL / wish).unlink(missing_ok=True)
@@ -89,6 +83,21 @@ def start(
     except OSError as error:
         raise _no_room(run, error) from None
     return Run(run, process.pid, process, offset)
+
+
+def needs() -> None:
+    """See that what every run imports is installed.
+
+    Raises:
+        MissingPackage: The [train] extra is not installed.
+    """
+    missing = tuple(name for name in NEEDED if find_spec(name) is None)
+    if missing:
+        raise MissingPackage(
+            N_("training needs packages that are not installed: {names}"),
+            remedy=N_("install them: pip install 'finetune-advisor[train]'"),
+            names=", ".join(missing),
+        )
 
 
 def command(
