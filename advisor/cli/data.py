@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from advisor import reading
 from advisor.cli import voice
 from advisor.data import store, tokens
 from advisor.data.checks import check as checked
@@ -111,7 +112,7 @@ def preview(file: Path, pairs: Sequence[str], rows: int, model_dir: Path | None,
 @JSON
 def convert_(file: Path, pairs: Sequence[str], output: Path, dry_run: bool, as_json: bool) -> None:
     """Convert, say what was left out, write."""
-    if output.exists():
+    if output.exists() or output.is_symlink():  # a link to nowhere would be replaced
         raise BadValue(
             N_("the file exists already"), remedy=N_("choose another name with -o"), where=str(output)
         )
@@ -196,9 +197,7 @@ def _shown(row: Row, sizes: Sequence[int]) -> dict[str, object]:
 def _stop(model_dir: Path | None) -> str:
     """The token that ends an answer, as the tokenizer's configuration names it."""
     try:
-        told = (
-            json.loads((model_dir / "tokenizer_config.json").read_text(encoding="utf-8")) if model_dir else {}
-        )
+        told = json.loads(reading.text(model_dir / "tokenizer_config.json")) if model_dir else {}
     except (OSError, ValueError):
         return STOP
     name = told.get("eos_token") if isinstance(told, dict) else None

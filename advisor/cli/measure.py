@@ -11,7 +11,8 @@ from advisor.data.convert import convert
 from advisor.data.split import split
 from advisor.errors import BadValue, NoRoom
 from advisor.plan import judging
-from advisor.run.start import start
+from advisor.reading import is_directory
+from advisor.run.start import needs, start
 from advisor.text import N_, t
 from recipes.plan import Data, Evaluation, Layout, Model, Probe
 from recipes.rows import Row
@@ -75,6 +76,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Write rows and a probe, then run it."""
+    needs()
+    _free(output)
     train, held_out = _rows(data, train_path, held_out_path)
     evaluation = Evaluation(
         rows=rows,
@@ -111,9 +114,31 @@ def _rows(
     )
 
 
+def _free(output: Path) -> None:
+    """Refuse a directory that holds anything but the traces of a measurement that never began.
+
+    Rows are written under plain names: `-o .` would replace the `train.jsonl` of whoever is there.
+
+    Raises:
+        NoRoom: It holds something, or cannot be looked into.
+    """
+    try:
+        found = {path.name for path in output.iterdir()} if is_directory(output) else set()
+    except OSError as error:
+        raise store.no_room(output, error) from None
+    traces = {PROBE, TRAIN, HELD_OUT} if PROBE in found else set()
+    if taken := sorted(found - traces):
+        raise NoRoom(
+            N_("the directory is not empty: it holds {name}"),
+            remedy=N_("choose a new directory with -o; nothing was changed"),
+            where=str(output),
+            name=taken[0],
+        )
+
+
 def _place(model: str) -> str:
     """A directory by its full path, since the probe lies elsewhere; a hub id as it is."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
+    return str(Path(model).resolve()) if is_directory(Path(model)) else model
 
 
 def _written(output: Path, train: Sequence[Row], held_out: Sequence[Row]) -> Data:
