@@ -1,5 +1,6 @@
 """The command line: a lazy group whose help imports no command, and the one place where errors become exit codes."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,14 @@ INTRODUCTION: Final = (
     N_("From a problem to a trained, measured model: advice, plan, estimate, recipe, run, report."),
     N_("Without a command, on a terminal, the guided interface opens."),
 )
+
+NOT_OURS: Final = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG),
+        *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR),
+    }
+)
+"""What the operating system says of a disk or of a path that a person named: no fault of this program."""
 
 
 class Spoken(click.Option):
@@ -106,7 +115,14 @@ def cli(ctx: click.Context) -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code; never with a traceback."""
     words = list(sys.argv[1:] if args is None else args)
-    sys.exit(_run(words, as_json="--json" in words))
+    voice.prepare()
+    try:
+        code = _run(words, as_json="--json" in words)
+        if sys.stdout is not None:  # None where it was closed by whoever called
+            sys.stdout.flush()
+    except OSError as error:
+        code = _unheard(error)
+    sys.exit(code)
 
 
 def _run(words: Sequence[str], *, as_json: bool) -> int:
@@ -120,10 +136,50 @@ def _run(words: Sequence[str], *, as_json: bool) -> int:
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # the reader left, as `head` does: silence is the right answer
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's way where the reader left, as `head` does: silence is the right answer
         return Exit.OK
+    except OSError as error:
+        return _no_room(error, as_json=as_json)
     except Exception as bug:  # noqa: BLE001  (the last resort: a crash file instead of a traceback)
         voice.crash(bug, as_json=as_json)
         return Exit.BUG
     return int(result) if isinstance(result, int) else Exit.OK
+
+
+def _no_room(error: OSError, *, as_json: bool) -> int:
+    """Tell a full disk or an impossible path from a fault of ours."""
+    if error.errno in NOT_OURS:
+        voice.fail(_unwritten(error) if error.filename is None else _unusable(error), as_json=as_json)
+        return Exit.ENVIRONMENT
+    voice.crash(error, as_json=as_json)
+    return Exit.BUG
+
+
+def _unheard(error: OSError) -> int:
+    """Standard output itself cannot be written: silence for a reader who left, else never told as done."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+    if isinstance(error, BrokenPipeError):
+        return Exit.OK
+    voice.fail(_unwritten(error), as_json=False)
+    return Exit.ENVIRONMENT
+
+
+def _unusable(error: OSError) -> Failure:
+    from advisor.errors import NoRoom
+
+    return NoRoom(
+        N_("this path cannot be used: {reason}"),
+        remedy=N_("check its name and its permissions, or choose another one"),
+        where=os.fsdecode(error.filename),
+        reason=error.strerror or str(error),
+    )
+
+
+def _unwritten(error: OSError) -> Failure:
+    from advisor.errors import NoRoom
+
+    return NoRoom(
+        N_("the output cannot be written: {reason}"),
+        remedy=N_("free some space, or send the output elsewhere"),
+        reason=error.strerror or str(error),
+    )

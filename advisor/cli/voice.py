@@ -6,7 +6,10 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
+from math import isfinite
 from pathlib import Path
 
 import click
@@ -25,6 +28,13 @@ SHOWN_PROBLEMS = 20
 """More lines of one kind than this help nobody; the count is still told."""
 
 
+def prepare() -> None:
+    """Write what the terminal's encoding cannot say as an escape sequence: a name in Chinese ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def envelope(command: str, data: object) -> None:
     """Print `data` (JSON-ready) as the one object on stdout: schema `advisor/<command>/1`."""
     body = {"schema": f"advisor/{command}/1", "version": VERSION, "data": data}
@@ -33,7 +43,7 @@ def envelope(command: str, data: object) -> None:
 
 def note(text: str, **values: object) -> None:
     """Say something beside the result, on stderr."""
-    sys.stdout.flush()
+    _first_the_result()
     click.echo(t(N_("note: ")) + inert(t(text, **values)), err=True)
 
 
@@ -76,6 +86,13 @@ def crash(bug: Exception, *, as_json: bool) -> None:
     _error("B0001", problem, "", [], remedy)
 
 
+def _first_the_result() -> None:
+    """Keep the order of both streams; whether stdout can be written is told once, at the end."""
+    with suppress(OSError):
+        if sys.stdout is not None:  # None where it was closed by whoever called
+            sys.stdout.flush()
+
+
 def _problems(failure: RecipeError) -> list[str]:
     said = [
         f"{failure.where}{f':{p.line}' if p.line else ''}: {t(p.text, **p.values)}" for p in failure.problems
@@ -85,15 +102,20 @@ def _problems(failure: RecipeError) -> list[str]:
 
 
 def _values(failure: Failure) -> Mapping[str, object]:
-    return failure.values
+    """The values of the sentence as JSON can hold them: it has no word for infinity, and none for nan."""
+    return {
+        name: str(value) if isinstance(value, float) and not isfinite(value) else value
+        for name, value in failure.values.items()
+    }
 
 
 def _error(code: str, problem: str, where: str, notes: list[str], remedy: str) -> None:
-    sys.stdout.flush()
-    click.echo(f"{t(N_('error'))}[{code}]: {inert(problem)}", err=True)
-    if where:
-        click.echo(f"  --> {inert(where)}", err=True)
-    for line in notes:
-        click.echo(f"     = {inert(line)}", err=True)
-    if remedy:
-        click.echo(f"{t(N_('help'))}: {inert(remedy)}", err=True)
+    _first_the_result()
+    with suppress(OSError):  # nobody may hear it; the exit code says it all the same
+        click.echo(f"{t(N_('error'))}[{code}]: {inert(problem)}", err=True)
+        if where:
+            click.echo(f"  --> {inert(where)}", err=True)
+        for line in notes:
+            click.echo(f"     = {inert(line)}", err=True)
+        if remedy:
+            click.echo(f"{t(N_('help'))}: {inert(remedy)}", err=True)
