@@ -18,6 +18,7 @@ from advisor.decide.advise import advise
 from advisor.decide.answers import Answers, merge, parse
 from advisor.decide.measured import facts
 from advisor.decide.questions import Question, next_question
+from advisor.decide.worlds import primary
 from advisor.learn.lantern.tasks import Task, task
 from advisor.plan.compose import TRAINED_LEAVES, propose
 from advisor.plan.proposal import Proposal
@@ -32,7 +33,7 @@ from advisor.tui.screens.hardware import Equipment, HardwareScreen
 from advisor.tui.screens.page import Page
 from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.screens.problem import ProblemScreen
-from advisor.tui.screens.question import Answered, QuestionScreen
+from advisor.tui.screens.question import Answered, Leads, QuestionScreen
 from advisor.tui.screens.recipe import RecipeScreen
 from advisor.tui.screens.report import ReportScreen
 from advisor.tui.screens.run import STATES, RunScreen
@@ -137,7 +138,9 @@ class AdvisorApp(App[None]):
         asked = list(walk.asked)
         back = asked.pop() if asked else None  # coming back from a later step takes an answer back, too
         while question := back.question if back else _next(asked):
-            said = await self.push_screen_wait(QuestionScreen(question, asked, back.choice if back else None))
+            said = await self.push_screen_wait(
+                QuestionScreen(question, asked, _leads(question, asked), back.choice if back else None)
+            )
             back = None
             if said == "enough":
                 break
@@ -240,6 +243,12 @@ PAST_RUN: Line = (AdvisorApp.past, AdvisorApp.report)
 def _next(asked: list[Answered]) -> Question | None:
     """The next question after these answers."""
     return next_question(Walk(tuple(asked)).answers, {answered.question.fact for answered in asked})
+
+
+def _leads(question: Question, asked: list[Answered]) -> Leads:
+    """Where each answer to a question leads after these answers."""
+    before = tuple(asked)
+    return lambda choice: primary(Walk((*before, Answered(question, choice))).answers)
 
 
 def _proposal(walk: Walk) -> Proposal:

@@ -13,6 +13,9 @@ from advisor.tui.screens.hardware import HardwareScreen
 from advisor.tui.screens.problem import ProblemScreen
 from advisor.tui.screens.question import QuestionScreen
 from advisor.tui.screens.welcome import WelcomeScreen
+from advisor.tui.widgets.memory_bar import against
+from advisor.tui.widgets.path import one_line
+from advisor.tui.widgets.prose import Prose
 
 
 @pytest.fixture(autouse=True)
@@ -175,3 +178,60 @@ def test_the_interface_loads_neither_torch_nor_transformers():
     code = "import advisor.tui.app, sys; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_the_language_may_change_while_a_list_is_moving():
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await answer(pilot, "p")
+        await until(pilot, HardwareScreen)
+        await pilot.press("down", "l", "down", "l", "down", "l", "down", "l")
+        await until(pilot, HardwareScreen)
+
+        assert app.screen.query_one("#against").plain
+
+
+async def test_a_change_of_language_keeps_card_and_model():
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await answer(pilot, "p")
+        await until(pilot, HardwareScreen)
+        await press(pilot, "down", "down", "tab", "tab", "down")
+        before = app.screen._highlighted()
+        await press(pilot, "l")
+        await until(pilot, HardwareScreen, lambda screen: screen._highlighted() is not None)
+
+        assert app.screen._highlighted() == before
+
+
+async def test_each_answer_says_where_it_leads_before_it_is_given():
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await answer(pilot)
+        yes = app.screen.query_one("#leads").plain
+        await press(pilot, "down")
+
+        assert app.screen.query_one("#leads").plain not in ("", yes)
+
+
+async def test_the_way_is_told_in_words_and_not_in_names_of_nodes():
+    async with (app := AdvisorApp()).run_test(size=(120, 60)) as pilot:
+        await state(pilot, {"lacks_knowledge": "no", "lacks_style_format": "yes", "prompt_can_fix": "no"})
+        await until(pilot, HardwareScreen)
+        await press(pilot, "enter", "enter")
+        await until(pilot, AdviceScreen)
+        told = " ".join(prose.plain for prose in app.screen.query(Prose))
+
+        assert "Is knowledge missing? No" in told
+        assert not [name for name in ("Q1", "s_style", "u_update", "eval_set_size") if name in told]
+
+
+def test_the_newest_answer_is_in_the_line_at_any_width():
+    answers = [("Is A so?", "Yes: it is"), ("Is B, which is long, perhaps so?", "No")]
+
+    assert one_line(answers, 80) == "Is A so? Yes > Is B, which is long, perhaps so? No"
+    assert one_line(answers, 45) == "... > Is B, which is long, perhaps so? No"
+    assert one_line(answers, 24) == "... > Is B, which... No"
+
+
+def test_a_bar_shows_where_the_card_ends():
+    assert against(30, 10, 40, 8) == "##|###.."
+    assert against(10, 40, 40, 8) == "##.....|"
+    assert against(1, 1000, 1000, 8)[0] == "#"

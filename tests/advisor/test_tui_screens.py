@@ -157,7 +157,7 @@ def screens(path):
     longest = max(QUESTIONS, key=lambda question: len(question.choices))
     return [
         WelcomeScreen([PastRun(Path(f"runs/{HOSTILE}"), "running")]),
-        QuestionScreen(longest, asked),
+        QuestionScreen(longest, asked, lambda choice: "rag"),
         HardwareScreen(None, between.needs),
         AdviceScreen(advise(parse(STYLE)), trains=True),
         AdviceScreen(advise(parse({})), trains=False),

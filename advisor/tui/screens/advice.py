@@ -10,6 +10,7 @@ from textual.widget import Widget
 from advisor.decide.advice import Advice, Band, Filled, Step
 from advisor.decide.answers import FACTS
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
+from advisor.decide.walk import NODES
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.panel import Panel
@@ -28,6 +29,14 @@ ROLES = {
 COME_BACK = N_(
     "Come back when this was tried and measured and is still not good enough: then training has something to beat."
 )
+SOURCE_QUESTIONS = {
+    "Q1": N_("Is knowledge missing?"),
+    "Q2": N_("Does the knowledge change often?"),
+    "Q3": N_("Is there a huge body of it?"),
+    "Q4": N_("Is the style or form missing?"),
+    "Q5": N_("Can a better prompt fix it?"),
+}
+"""The five nodes of the source tree, whose own labels stay as they were drawn."""
 SHOWN_FLIPS = 5
 """The changes nearest to the answers come first; more than these distract."""
 
@@ -135,11 +144,15 @@ class AdviceScreen(Page[bool]):
 def said(sentence: str) -> str:
     """A sentence of the advice in the reader's language, with its places filled."""
     if isinstance(sentence, Filled):
-        words = {
-            name: t(value) if isinstance(value, str) else value for name, value in sentence.values.items()
-        }
-        return t(sentence.template, **words)
+        return t(sentence.template, **{name: _word(value) for name, value in sentence.values.items()})
     return t(sentence)
+
+
+def _word(value: str | float) -> str | float:
+    """A value in a sentence: facts by what they mean, words in the reader's language, numbers as they are."""
+    if not isinstance(value, str):
+        return value
+    return t(FACTS[value].means if value in FACTS else value)
 
 
 def _leaf(name: str) -> str:
@@ -153,7 +166,9 @@ def _value(change: str) -> str:
 
 def _step(step: Step) -> Iterator[tuple[str, str]]:
     yield ("? " if step.assumed else "✓ ", "$text-warning" if step.assumed else "$text-success")
-    yield (f"{step.start} {step.answer}  ", "bold")
+    label = t(SOURCE_QUESTIONS.get(step.start) or NODES[step.start].label)
+    answer = _value(step.answer.casefold()) if step.start in SOURCE_QUESTIONS else ""
+    yield (f"{label} {answer}".rstrip() + "  ", "bold")
     yield (said(step.why), "")
     if step.grade:
         yield ("  " + t(N_("[evidence {grade}: {source}]"), grade=step.grade, source=step.source), "dim")

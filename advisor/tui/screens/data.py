@@ -1,6 +1,6 @@
 """The examples to learn from: a file, what was found in it, and where."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,9 +18,18 @@ from advisor.text import N_, n, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.prose import Prose, Styled
 from recipes.errors import Failure
+from recipes.rows import Row
 
 SHOWN = 50
 """More findings than this nobody reads; their number is still told."""
+SHOWN_CHARACTERS = 300
+"""Of each message of the first row."""
+EXAMPLE_LINES = (
+    '{"prompt": "Where is my parcel?", "completion": "Good day! It arrives tomorrow."}',
+    '{"instruction": "Sum up.", "input": "...", "output": "..."}',
+    '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
+)
+ROLES = {"system": N_("system"), "user": N_("input"), "assistant": N_("ideal answer")}
 MARKS: dict[Level, tuple[str, str]] = {
     "error": ("✗", "$text-error"),
     "warning": ("!", "$text-warning"),
@@ -65,6 +74,7 @@ class DataScreen(Page[Dataset]):
         )
         with VerticalScroll(id="found", can_focus=False):
             yield Prose(id="findings", hang=2)
+            yield Prose(*_example(), id="row", hang=2)
 
     def fill(self) -> None:
         """Show what is known of the file."""
@@ -94,11 +104,15 @@ class DataScreen(Page[Dataset]):
 
     def _accept(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._show(dataset.converted)
+        if not self.rebuilding:
+            self._show(dataset.converted)
         self.refresh_bindings()
 
     def _refuse(self, failure: Failure) -> None:
         self.dataset = None
+        if self.rebuilding:
+            return
+        self.query_one("#row", Prose).say(*_example())
         self.query_one("#findings", Prose).say(
             ("✗ ", "$text-error"),
             (t(failure.problem, **failure.values), "bold"),
@@ -123,6 +137,7 @@ class DataScreen(Page[Dataset]):
         if len(found) > SHOWN:
             lines.append("\n" + t(N_("... and {more} more"), more=len(found) - SHOWN))
         self.query_one("#findings", Prose).say(*lines)
+        self.query_one("#row", Prose).say(*_first(converted.rows))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only a file that was read can be used."""
@@ -131,6 +146,23 @@ class DataScreen(Page[Dataset]):
     def action_accept(self) -> None:
         """Use the file."""
         self.dismiss(self.dataset)
+
+
+def _example() -> Iterator[Styled]:
+    """What a file may look like, for whoever has none yet."""
+    yield (t(N_("A line of such a file, for example:")), "bold")
+    for line in EXAMPLE_LINES:
+        yield f"\n- {line}"
+
+
+def _first(rows: Sequence[Row]) -> Iterator[Styled]:
+    """The first row as it was understood: the quickest way to see a wrong column."""
+    if rows:
+        yield (t(N_("The first row, as it was understood:")), "bold")
+        for turn in rows[0].messages:
+            text = " ".join(turn.content.split())
+            yield (f"\n{t(ROLES[turn.role])}: ", "$text-primary")
+            yield text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _finding(finding: Finding) -> list[tuple[str, str]]:

@@ -57,7 +57,9 @@ class HardwareScreen(Page[Equipment]):
                 yield Choices([], id="cards")
             with Vertical(classes="panel", id="shape") as shape:
                 shape.border_title = t(N_("Model"))
-                yield Input(placeholder=t(N_("a name, or a directory")), id="model_search")
+                yield Input(
+                    placeholder=t(N_("part of a name, or a directory of this computer")), id="model_search"
+                )
                 yield Choices([], id="models")
         with Vertical(classes="panel", id="memory") as memory:
             memory.border_title = t(N_("Memory, by way of training"))
@@ -97,8 +99,15 @@ class HardwareScreen(Page[Equipment]):
         self.query_one("#models", Choices).replace([_model_label(shape) for shape in self.shapes])
         self._show_bars()
 
+    async def speak(self) -> None:
+        """Say everything again; what was highlighted comes first then."""
+        self.equipment = self._highlighted() or self.equipment
+        await super().speak()
+
     @on(Choices.OptionHighlighted)
     def _show_bars(self) -> None:
+        if self.rebuilding:
+            return
         equipment = self._highlighted()
         self.query_one("#memory").display = equipment is not None
         if equipment is None:
@@ -112,7 +121,7 @@ class HardwareScreen(Page[Equipment]):
         else:
             against.say(
                 t(
-                    N_("{model} on {card}, {size} usable"),
+                    N_("{model} on {card}; | is the end of its {size} usable"),
                     model=equipment.model.name,
                     card=card.name,
                     size=gib(card.usable_bytes),

@@ -33,6 +33,9 @@ class Page(Screen[Result | None]):
         Binding("l", "app.language", N_("中文/EN"), id="lang"),
     ]
 
+    rebuilding = False
+    """True while the language changes: the widgets are taken down, and messages that still arrive find none."""
+
     def title_text(self) -> str:
         """Say where we are, in the reader's language."""
         return ""
@@ -63,7 +66,9 @@ class Page(Screen[Result | None]):
     async def speak(self) -> None:
         """Say everything again, in the language that was chosen."""
         focused = self.focused.id if self.focused else None
+        self.rebuilding = True
         await self.recompose()
+        self.rebuilding = False
         self.fill()
         if focused:
             self.query_one(f"#{focused}").focus()

@@ -1,6 +1,6 @@
 """One question with its reason and an everyday picture of it; "I am not sure" is always an answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,11 +9,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widget import Widget
 
+from advisor.decide.leaves import LEAVES
 from advisor.decide.questions import Choice, Question
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.choices import Choices
-from advisor.tui.widgets.path import Path, one_line
+from advisor.tui.widgets.path import Path, PathLine
 from advisor.tui.widgets.prose import Prose
 from advisor.tui.widgets.why import Why
 
@@ -26,6 +27,10 @@ class Answered:
     choice: Choice
 
 
+Leads = Callable[[Choice], str]
+"""The leaf that an answer leads to as things stand; given by the tour, so that the screen computes nothing."""
+
+
 class QuestionScreen(Page[Choice | Literal["enough"]]):
     """Ask one question; dismiss with the choice, with "enough" to see the advice now, or with None to go back."""
 
@@ -35,8 +40,15 @@ class QuestionScreen(Page[Choice | Literal["enough"]]):
         Binding("p", "enough", N_("Advice now"), id="enough"),
     ]
 
-    def __init__(self, question: Question, before: Sequence[Answered], chosen: Choice | None = None) -> None:
+    def __init__(
+        self,
+        question: Question,
+        before: Sequence[Answered],
+        leads: Leads,
+        chosen: Choice | None = None,
+    ) -> None:
         super().__init__()
+        self.leads = leads
         self.question, self.before = question, tuple(before)
         self.highlighted = question.choices.index(chosen) if chosen in question.choices else 0
 
@@ -50,21 +62,32 @@ class QuestionScreen(Page[Choice | Literal["enough"]]):
         with Horizontal():
             yield Path(path, id="path")
             with VerticalScroll(id="asked", can_focus=False):
-                yield Prose((one_line(path), "dim"), id="path_line")
+                yield PathLine(path, id="path_line")
                 yield Prose((t(self.question.text), "bold"), id="text")
                 yield Choices(
                     [t(c.label) for c in self.question.choices], chosen=self.highlighted, id="choices"
                 )
                 yield Why(t(self.question.why), t(self.question.analogy), id="why")
+                yield Prose(id="leads")
 
     def on_mount(self) -> None:
         """The answers are what one uses here."""
+        self.fill()
         self.query_one("#choices").focus()
 
     @on(Choices.OptionHighlighted)
     def remember(self, event: Choices.OptionHighlighted) -> None:
-        """Keep the place for a change of language."""
-        self.highlighted = event.option_index
+        """Keep the place for a change of language, and say where this answer leads."""
+        if not self.rebuilding:
+            self.highlighted = event.option_index
+            self.fill()
+
+    def fill(self) -> None:
+        """Say where the highlighted answer would lead if nothing else were asked."""
+        leaf = LEAVES[self.leads(self.question.choices[self.highlighted])]
+        self.query_one("#leads", Prose).say(
+            (t(N_("With this answer, as it stands: ")), "bold"), t(leaf.means)
+        )
 
     @on(Choices.OptionSelected)
     def choose(self, event: Choices.OptionSelected) -> None:

@@ -81,6 +81,8 @@ class RunScreen(Page[Left]):
 
     def poll(self) -> None:
         """Read what was written since, and show it; a process that died without a last word is said to be dead."""
+        if self.rebuilding:
+            return
         lives = alive(self.followed)  # asked before reading: what was written before death is read after it
         found = tuple(events(self.followed.events, self.read_to))
         new = [event for event, _ in found]
@@ -103,7 +105,10 @@ class RunScreen(Page[Left]):
         share = 1.0 if story.state == "done" else story.progress.share
         self.query_one("#state", Prose).say((f"{mark} {t(word)}", "bold"), "  ", line(story.progress))
         self.query_one("#progress", Prose).say(f"[{bar(share, BAR)}]")
-        self.query_one("#peak", Prose).say(*self._endings(), self._peak())
+        known = (*self._endings(), self._peak())
+        peak = self.query_one("#peak", Prose)
+        peak.say(*known)
+        peak.display = any(known)
         plot = self.query_one("#plot", LossPlot)
         plot.display = bool(story.points)
         plot.show(story.points)
@@ -179,11 +184,10 @@ def sentence(event: Event) -> str:
             )
         case "checkpoint":
             return t(N_("safe up to step {step}"), step=_brief(event.number("step")))
-        case "eval" | "sample" | "start" | "done":
-            fields = (event.model_extra or {}).items()
-            return f"{event.type} " + " ".join(
-                f"{name}={value}" for name, value in fields if value is not None
-            )
+        case "eval":
+            return _scores(event)
+        case "sample":
+            return f"{_arm(event)}: {_text(event, 'prompt')} > {_text(event, 'text')}"
     return news(event) or ""
 
 
@@ -192,8 +196,8 @@ def _arm(event: Event) -> str:
     return t(ARMS.get(arm, arm))
 
 
-def _texts(event: Event) -> dict[str, str]:
-    return {name: " ".join(event.text(name).split()) for name in ("prompt", "text")}
+def _text(event: Event, name: str) -> str:
+    return " ".join(event.text(name).split())
 
 
 def _scores(event: Event) -> str:

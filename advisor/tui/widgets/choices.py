@@ -12,8 +12,8 @@ from textual.widgets.option_list import Option
 from advisor.show.lines import wrap
 from advisor.text import inert
 
-HANG = 4
-"""Cells of " 1. "."""
+POINT = 3
+"""Cells beside the digits of " 1. "."""
 
 
 class Choices(OptionList):
@@ -44,11 +44,13 @@ class Choices(OptionList):
 
     def _fill(self, chosen: int) -> None:
         width = self.scrollable_content_region.width
-        if width < 2 * HANG or width == self._wrapped_at:
+        digits = len(str(len(self._entries)))
+        hang = digits + POINT
+        if width < 2 * hang or width == self._wrapped_at:
             return
         self._wrapped_at = width
         self.set_options(
-            Option(Content("\n".join(wrap(f" {number}. {inert(entry)}", width - 1, hang=HANG))))
+            Option(Content(_numbered(number, digits, wrap(inert(entry), width - 1 - hang))))
             for number, entry in enumerate(self._entries, start=1)
         )
         self.highlighted = min(chosen, len(self._entries) - 1) if self._entries else None
@@ -68,3 +70,8 @@ class Choices(OptionList):
         """Go a page down; Textual raises a KeyError when no row is visible."""
         if self.size.height:
             super().action_page_down()  # type: ignore[no-untyped-call]  # Textual gives it no types
+
+
+def _numbered(number: int, digits: int, rows: Sequence[str]) -> str:
+    """The rows of an entry behind its number; the points of a long list stand below each other."""
+    return f" {number:>{digits}}. " + ("\n" + " " * (digits + POINT)).join(rows)

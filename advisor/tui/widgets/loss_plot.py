@@ -70,17 +70,23 @@ class LossPlot(Widget):
         self.refresh()
 
     def render(self) -> Content:
-        """Draw the line with its largest and smallest value at the left."""
-        width, height = self.content_size.width - LABEL, self.content_size.height
+        """Draw the line with its largest and smallest value at the left, its first and last step below."""
+        width, height = self.content_size.width - LABEL, self.content_size.height - 1
         if width < 4 or height < 1 or not self._points:
             return Content("")
         known = [value for value in columns(self._points, 2 * width) if value is not None]
         labels = {height - 1: min(known), 0: max(known)} if known else {}
         rows = draw(self._points, width, height)
-        return Content("\n").join(
+        drawn = [
             Content.assemble(
                 (f"{labels[at]:>{LABEL - 1}.4g} " if at in labels else " " * LABEL, "dim"),
                 (row, "$text-primary"),
             )
             for at, row in enumerate(rows)
-        )
+        ]
+        return Content("\n").join([*drawn, Content.styled(" " * LABEL + self._steps(width), "dim")])
+
+    def _steps(self, width: int) -> str:
+        """The first and the last step, below the ends of the line."""
+        first, last = f"{self._points[0][0]:.0f}", f"{self._points[-1][0]:.0f}"
+        return first + last.rjust(width - len(first)) if len(first) + len(last) < width else ""

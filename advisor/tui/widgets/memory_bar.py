@@ -22,6 +22,7 @@ METHODS = {
     "lora": "LoRA",
     "qlora": "QLoRA",
 }
+EDGE = "|"
 WORD, LABEL, NUMBER = 8, 14, 10
 """Cells of the word, the name of the method and the number."""
 
@@ -41,14 +42,23 @@ def bar(share: float, width: int) -> str:
     return "#" * full + "." * (width - full)
 
 
-def row(need: Need, capacity: int, width: int) -> Content:
+def against(need: int, capacity: int, whole: int, width: int) -> str:
+    """A bar of `width` cells for `whole` bytes; `EDGE` is the end of the card, and what is past it does not fit."""
+    cells = bar(need / whole if whole else 0.0, width)
+    if need and cells.startswith("."):
+        cells = "#" + cells[1:]  # little is not nothing
+    edge = min(round(capacity / whole * width), width - 1) if whole else 0
+    return cells[:edge] + EDGE + cells[edge + 1 :]
+
+
+def row(need: Need, capacity: int, whole: int, width: int) -> Content:
     """One line of exactly the cells that are there."""
     mark, word, style = MARKS[need.fit]
     room = max(width - 2 - WORD - LABEL - NUMBER, 4)
     return Content.assemble(
         (f"{mark} {set_cell_size(t(word), WORD)}", style),
         set_cell_size(t(METHODS[need.method]), LABEL),
-        (bar(need.bytes / capacity if capacity else 0.0, room), style),
+        (against(need.bytes, capacity, whole, room), style),
         gib(need.bytes).rjust(NUMBER),
     )
 
@@ -69,9 +79,10 @@ class MemoryBars(Widget):
         self.refresh(layout=True)
 
     def render(self) -> Content:
-        """Draw a line for each need."""
+        """Draw a line for each need, all on one scale."""
         width = self.content_size.width
-        return Content("\n").join(row(need, self._capacity, width) for need in self._needs)
+        whole = max([self._capacity, *(need.bytes for need in self._needs)])
+        return Content("\n").join(row(need, self._capacity, whole, width) for need in self._needs)
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
         """One row each."""
