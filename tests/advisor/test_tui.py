@@ -202,6 +202,16 @@ async def test_a_change_of_language_keeps_card_and_model():
         assert app.screen._highlighted() == before
 
 
+async def test_a_slash_leads_from_a_list_to_its_search():
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await answer(pilot, "p")
+        await until(pilot, HardwareScreen)
+        await press(pilot, "enter", "slash", *"falcon")
+
+        assert app.screen.focused.id == "model_search"
+        assert all("falcon" in shape.name.casefold() for shape in app.screen.shapes)
+
+
 async def test_each_answer_says_where_it_leads_before_it_is_given():
     async with (app := AdvisorApp()).run_test() as pilot:
         await answer(pilot)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from textual import on
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Input
@@ -36,6 +37,8 @@ Needs = Callable[[ModelShape, Hardware], Sequence[Need]]
 
 class HardwareScreen(Page[Equipment]):
     """Ask for a card and a model; the bars follow what is highlighted."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "search", N_("Search"), id="search")]
 
     def __init__(self, equipment: Equipment | None, needs: Needs) -> None:
         super().__init__()
@@ -81,6 +84,10 @@ class HardwareScreen(Page[Equipment]):
     def search_model(self, event: Input.Changed) -> None:
         """Narrow the list of models."""
         self._list_models(event.value.strip())
+
+    def action_search(self) -> None:
+        """Go from a list to the field above it."""
+        self.query_one("#model_search" if self.query_one("#models").has_focus else "#card_search").focus()
 
     @on(Input.Submitted)
     def to_list(self, event: Input.Submitted) -> None:
