@@ -61,6 +61,15 @@ def read_probe(text: str, where: str = "probe.json") -> Probe:
     return _validated(Probe, found, "", where)
 
 
+def made(kind: type[P], values: Mapping[str, object], where: str) -> P:
+    """Hold values that a person chose against the schema; `where` is what to call the place they come from.
+
+    Raises:
+        RecipeError: With all problems at once.
+    """
+    return _validated(kind, values, "", where)
+
+
 def _limits(text: str, where: str) -> None:
     if len(text) > MAX_CHARACTERS:
         problem = Problem(

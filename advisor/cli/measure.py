@@ -15,6 +15,7 @@ from advisor.reading import is_directory
 from advisor.run.start import needs, start
 from advisor.text import N_, t
 from recipes.plan import Data, Evaluation, Layout, Model, Probe
+from recipes.read import made
 from recipes.rows import Row
 
 PROBE = "probe.json"
@@ -79,16 +80,17 @@ def command(
     needs()
     _free(output)
     train, held_out = _rows(data, train_path, held_out_path)
-    evaluation = Evaluation(
-        rows=rows,
-        max_new_tokens=max_new_tokens,
-        shots=shots,
-        prompt=prompt,
-        few_shot_prompt=few_shot_prompt,
-        primary=primary or judging.primary(held_out),
-    )
+    chosen = {
+        "rows": rows,
+        "max_new_tokens": max_new_tokens,
+        "shots": shots,
+        "prompt": prompt,
+        "few_shot_prompt": few_shot_prompt,
+        "primary": primary or judging.primary(held_out),
+    }
+    evaluation = made(Evaluation, chosen, "evaluation")
     probe = Probe(
-        model=Model(id=_place(model_id)),
+        model=made(Model, {"id": _place(model_id)}, "model"),
         data=_written(output, train, held_out),
         evaluation=evaluation,
         layout=Layout(),

@@ -16,6 +16,7 @@ from advisor.plan import defaults
 from advisor.plan.fit import Fitted, conceded
 from advisor.plan.proposal import Proposal, Reason
 from recipes.plan import Adaptation, Data, Evaluation, Layout, Model, Plan, Predicted, Schedule
+from recipes.read import made
 from recipes.words import N_
 
 TRAINED_LEAVES: Final = ("sft_lora", "sft_qlora", "sft_full", "sft_partial_freeze")
@@ -112,21 +113,26 @@ def _first(wanted: Wanted) -> tuple[Plan, dict[str, Reason]]:
     length = defaults.length_tokens(stats, shape)
     schedule, schedule_why = _schedule(wanted, adaptation, length.value)
     dtype, threads = defaults.dtype(hardware), defaults.threads(shape, hardware)
-    plan = Plan(
-        name=wanted.name,
-        model=Model(id=wanted.model_id, revision=wanted.revision, dtype=dtype.value),
-        adaptation=adaptation,
-        data=Data(
+    values = {
+        "name": wanted.name,
+        "model": made(
+            Model,
+            {"id": wanted.model_id, "revision": wanted.revision, "dtype": dtype.value},
+            "model",
+        ),
+        "adaptation": adaptation,
+        "data": Data(
             train=wanted.data.train,
             train_sha256=wanted.data.train_sha256,
             held_out=wanted.data.held_out,
             held_out_sha256=wanted.data.held_out_sha256,
             length_tokens=length.value,
         ),
-        schedule=schedule,
-        evaluation=wanted.evaluation,
-        layout=Layout(processes=wanted.processes, device=hardware.kind, threads=threads.value),
-    )
+        "schedule": schedule,
+        "evaluation": wanted.evaluation,
+        "layout": Layout(processes=wanted.processes, device=hardware.kind, threads=threads.value),
+    }
+    plan = made(Plan, values, "recipe")
     why = {
         **adaptation_why,
         **schedule_why,

@@ -6,6 +6,7 @@ from typing import Final
 
 from advisor.data.tokens import answer_tokens
 from recipes.plan import Evaluation
+from recipes.read import made
 from recipes.rows import Row
 
 JUDGED_ROWS: Final = 100
@@ -25,14 +26,19 @@ def evaluation(
     few_shot_prompt: str | None = None,
     score: str | None = None,
 ) -> Evaluation:
-    """Judge on these rows, by the score that is named or else by the one that fits them."""
-    return Evaluation(
-        rows=min(JUDGED_ROWS, len(held_out)),
-        max_new_tokens=room(train, model_dir),
-        prompt=prompt,
-        few_shot_prompt=few_shot_prompt,
-        primary=score or primary(held_out),
-    )
+    """Judge on these rows, by the score that is named or else by the one that fits them.
+
+    Raises:
+        RecipeError: A prompt or a score that no recipe can hold.
+    """
+    values = {
+        "rows": min(JUDGED_ROWS, len(held_out)),
+        "max_new_tokens": room(train, model_dir),
+        "prompt": prompt,
+        "few_shot_prompt": few_shot_prompt,
+        "primary": score or primary(held_out),
+    }
+    return made(Evaluation, values, "evaluation")
 
 
 def room(rows: Sequence[Row], model_dir: Path | None) -> int:

@@ -126,6 +126,25 @@ CASES = [
         (("recipe", "--model", QWEN, "--data", "ok.jsonl", "--vram=80", "-o", name), 4)
         for name in ("folder", f"a/{LONG}")
     ),
+    *((("measure", f"--model={name}", "--data", "ok.jsonl", "-o", "new"), 2) for name in (ESC, RAW)),
+    *(
+        (("measure", f"--model={QWEN}", "--data", "ok.jsonl", "-o", "new", f"--prompt={text}"), 2)
+        for text in (RAW,)
+    ),
+    *(
+        (("recipe", f"--model={QWEN}", "--vram=80", "--data", "ok.jsonl", "-n", "-o", "new", *more), 2)
+        for more in (
+            ("--name", "../x"),
+            ("--name", "A b"),
+            ("--name", ESC),
+            ("--prompt", RAW),
+            ("--primary", ESC),
+            ("--set", "schedule.epochs=-1"),
+            ("--set", f"name={ESC}"),
+            ("--set", "x"),
+            ("--held-out", "0"),
+        )
+    ),
     *((("runs", "show", "--", name), 2) for name in ("nope", ESC, LONG, RAW, "/", "../folder")),
     *((("runs", "attach", "--", name), 2) for name in ("nope", ESC, LONG)),
     *(((word, "--", ESC), 2) for word in ("models", "gpus")),
