@@ -1,6 +1,6 @@
 """`advisor recommend`: what to do, why, how sure that is, and what would change it. Never asks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -16,7 +16,7 @@ from advisor.decide.answers import FACTS, Answers, parse
 from advisor.errors import BadValue
 from advisor.show import advice as show
 from advisor.show.columns import columns
-from advisor.text import N_, t
+from advisor.text import N_, inert, t
 from recipes.errors import Failure, RecipeError
 
 SEQ_TOKENS: Final = 2048
@@ -53,6 +53,12 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE.md",
     help=t(N_("Also write a decision record: one page of Markdown for a ticket.")),
 )
+@click.option(
+    "--kit",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help=t(N_("Also write a starting kit: prompt, retrieval and data plan, and a test set to fill.")),
+)
 @click.option("--explain", is_flag=True, help=t(N_("The whole way, with sources, and what was struck out.")))
 @click.option("--vocabulary", is_flag=True, help=t(N_("List every fact and its values, and stop.")))
 @click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
@@ -67,6 +73,7 @@ def command(  # noqa: D103  (the help is above)
     data: Path | None,
     report: Path | None,
     record: Path | None,
+    kit: Path | None,
     explain: bool,
     vocabulary: bool,
     as_json: bool,
@@ -74,12 +81,12 @@ def command(  # noqa: D103  (the help is above)
     if vocabulary:
         _vocabulary(as_json=as_json)
     elif facts_dir is not None:
-        _single_only(record)
+        _single_only(record or kit)
         _folder(facts_dir, as_json=as_json)
     else:
         sources = Sources(facts, answers, flags, vram, gpu, model, data, report)
         with_fits = vram is not None or gpu is not None
-        _single(gather(sources), Wanted(record, with_fits, explain, as_json))
+        _single(gather(sources), Wanted(record, kit, with_fits, explain, as_json))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Wanted:
     """What to make of one advice: files, the table of what fits, all reasons, JSON."""
 
     record: Path | None = None
+    kit: Path | None = None
     fits: bool = False
     explain: bool = False
     as_json: bool = False
@@ -126,6 +134,30 @@ def _files(found: Advice, answers: Answers, wanted: Wanted) -> Iterator[Path]:
         page = markdown(found, answers, date=date.today().isoformat(), version=voice.VERSION)
         write_whole(wanted.record, [page.encode()])
         yield wanted.record
+    if wanted.kit is not None:
+        from advisor.show.kit import files
+
+        yield from _kit(wanted.kit, files(found, answers))
+
+
+def _kit(directory: Path, contents: Mapping[str, bytes]) -> Iterator[Path]:
+    """Write the kit into a folder that holds none of it yet: a person has edited what is there."""
+    from advisor.data.store import no_room, write_whole
+
+    if there := sorted(name for name in contents if (directory / name).exists()):
+        raise BadValue(
+            N_("the folder already has {names}"),
+            remedy=N_("give a new folder; what you have edited is not overwritten"),
+            where=str(directory),
+            names=", ".join(there),
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise no_room(directory, error) from None
+    for name, content in contents.items():
+        write_whole(directory / name, [content])
+        yield directory / name
 
 
 class _Fits:
@@ -165,7 +197,8 @@ def _folder(directory: Path, *, as_json: bool) -> None:
         return
     for item in items:
         error = item.get("error")
-        click.echo(f"{item['file']}: {error['message'] if isinstance(error, dict) else item['primary']}")
+        said = error["message"] if isinstance(error, dict) else item["primary"]
+        click.echo(inert(f"{item['file']}: {said}"))
 
 
 def _item(path: Path) -> dict[str, object]:
