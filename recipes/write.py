@@ -1,6 +1,7 @@
-"""Write a recipe: a plan as TOML, with the reason above each value. The only place that uses Jinja."""
+"""Write recipes (a plan as TOML, with the reason above each value) and guides. The only place that uses Jinja."""
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from functools import cache
@@ -23,6 +24,14 @@ def write(plan: Plan, why: Mapping[str, str]) -> str:
     return _environment().get_template("recipe.toml.jinja").render(plan=plan, why=why)
 
 
+def guide(name: str, language: str, values: Mapping[str, object]) -> str:
+    """Render a page of the starting kit, such as "prompt", in `language` ("en", "zh").
+
+    The templates are ours and constant; every value passes a typed filter, so no value becomes markup.
+    """
+    return _environment().get_template(f"guide/{name}.{language}.md.jinja").render(values)
+
+
 def toml(value: str | float | bool | tuple[str, ...]) -> str:
     """Write one value as TOML. JSON is TOML here but for DEL, which TOML forbids unescaped."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
@@ -32,6 +41,45 @@ def remark(text: str) -> str:
     """Write `text` as TOML comments: no character that TOML forbids there, and no line longer than `WIDTH`."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return "\n".join(f"# {line}" for line in textwrap.wrap(plain, WIDTH - 2)) or "#"
+
+
+def plain(text: str) -> str:
+    """Write `text` as one line in which Markdown and HTML see nothing but text."""
+    escaped = _MARKS.sub(r"\\\1", _one_line(text))
+    return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def code(text: str) -> str:
+    """Write `text` as a code span of Markdown: nothing in it is markup, a link or a mention, whatever it holds."""
+    line = _one_line(text)
+    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    pad = " " if line[:1] in {"`", ""} or line[-1:] == "`" else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def number(value: int) -> str:
+    """Write a whole number with its thousands apart."""
+    return f"{int(value):,}"
+
+
+def share(value: float) -> str:
+    """Write a share of 1 in per cent."""
+    return f"{float(value) * 100:g} %"
+
+
+def span(ends: tuple[int, int | None]) -> str:
+    """Write a range of whole numbers; without an upper end it is open, with equal ends it is one number."""
+    low, high = ends
+    if high is None:
+        return f"{number(low)}+"
+    return number(low) if low == high else f"{number(low)}-{number(high)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]()#|~!<>&@])")
 
 
 def key(name: str) -> str:
@@ -57,5 +105,6 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"toml": toml, "remark": remark, "key": key, "rendered": rendered}
+    environment.filters |= {"plain": plain, "code": code, "number": number, "share": share, "span": span}
     environment.tests["part_of_plan"] = lambda value: isinstance(value, Part)
     return environment

@@ -1,6 +1,5 @@
 """The decision record: one advice as Markdown that a team can print or attach to a ticket."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -9,6 +8,7 @@ from advisor.decide.answers import FACTS, Answers, Value, said
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
 from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, say
 from advisor.text import N_, inert, t
+from recipes.write import code, plain
 
 DIAGNOSTIC: Final = (
     "task_type", "prompt_success", "target_success", "lacks_knowledge", "lacks_style_format", "lacks_skill",
@@ -23,7 +23,6 @@ FROM: Final = {
     "data": N_("counted in the data"),
     "report": N_("measured"),
 }
-_MARKS: Final = re.compile(r"([\\`*_{}\[\]()#|~!<>&@])")
 
 
 def markdown(advice: Advice, answers: Answers, *, date: str, version: str) -> str:
@@ -51,25 +50,6 @@ def markdown(advice: Advice, answers: Answers, *, date: str, version: str) -> st
         _section(N_("Stop rule"), (plain(say(advice.stop_rule)),)),
     )
     return "\n".join(line for part in parts for line in part) + "\n"
-
-
-def plain(text: str) -> str:
-    """Write `text` as one line in which Markdown and HTML see nothing but text."""
-    return (
-        _MARKS.sub(r"\\\1", _line(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
-    )
-
-
-def code(text: str) -> str:
-    """Write `text` as a code span: nothing in it is markup, a link or a mention, whatever it holds."""
-    line = _line(text)
-    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
-    pad = " " if line[:1] in {"`", " ", ""} or line[-1:] in {"`", " "} else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
-
-
-def _line(text: str) -> str:
-    return " ".join(inert(text).split())
 
 
 def _head(advice: Advice, date: str, version: str) -> Iterator[str]:
@@ -104,7 +84,7 @@ def _facts(answers: Answers) -> Iterator[str]:
 
 
 def _value(value: Value) -> str:
-    return code(said(value))
+    return code(inert(said(value)))
 
 
 def _advice(advice: Advice) -> Iterator[str]:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from advisor.cli import main
 from advisor.decide.advise import advise
 from advisor.decide.answers import parse
-from advisor.show.record import code, markdown, plain
+from advisor.show.record import markdown
 from advisor.text import language, use
+from recipes.write import code, plain
 
 SECTIONS = ["Problem", "Facts", "Advice", "Why", "Plan", "Doubt", "Warnings", "What would change it", "Alternatives",
             "Struck out", "Find out next", "Stop rule"]  # fmt: skip
