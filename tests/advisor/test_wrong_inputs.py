@@ -254,3 +254,10 @@ def test_the_demo_asks_for_what_it_needs_before_it_tells_anything(advisor, monke
 
     assert (code, out, Path("kept").exists()) == (4, "", False)
     assert "pip install 'finetune-advisor[train]'" in err
+
+
+def test_control_c_while_the_program_loads_leaves_no_traceback(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    done = _shell("$A models", PYTHONPATH=str(tmp_path))
+
+    assert (done.returncode, done.stderr) == (130, b"")
