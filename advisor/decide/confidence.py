@@ -52,7 +52,7 @@ def _caps(a: Answers, walk: Walk) -> Iterator[tuple[Band, str]]:
         if step.edge.contested:
             yield "medium", Filled(N_("a contested rule decides ({rule})"), rule=step.edge.contested)
     for fact in unknown_decisive(a):
-        yield "medium", Filled(N_("{fact} unknown"), fact=fact)
+        yield "medium", Filled(N_("not known: {fact}"), fact=fact)
 
 
 def unknown_decisive(a: Answers) -> Iterator[str]:

@@ -2,16 +2,22 @@
 
 import asyncio
 import re
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from textual import work
 
 import advisor.tui.app
 from advisor.decide.advise import advise
 from advisor.decide.answers import parse
+from advisor.run.directory import Run
 from advisor.text import use
 from advisor.tui.app import AdvisorApp
 from advisor.tui.screens.advice import AdviceScreen
+from advisor.tui.screens.page import Page
+from advisor.tui.screens.run import RunScreen
 
 HERE = Path(__file__).parent
 SIZE = (112, 34)
@@ -39,26 +45,46 @@ FACTS = {
 """A team whose model knows its facts but does not keep the tone of the house."""
 
 
+RECORDED = HERE / "run.jsonl"
+"""The events of a short run of the embedded base on a CPU; played again here, nothing is trained."""
+PREDICTED = 90_000_000
+"""Bytes that were predicted for it."""
+
+
 class Picture(AdvisorApp):
-    """The interface with the advice on it, without the way there."""
+    """The interface with one screen on it, without the way there."""
 
     CSS_PATH = Path(advisor.tui.app.__file__).with_name("app.tcss")
     TITLE = "advisor"
 
+    def __init__(self, screen: Page[Any]) -> None:
+        super().__init__()
+        self.drawn = screen
+
     @work
     async def tour(self) -> None:
-        """Show the advice."""
-        await self.push_screen_wait(AdviceScreen(advise(parse(FACTS)), trains=True))
+        """Show the screen."""
+        await self.push_screen_wait(self.drawn)
 
 
-async def draw(path: Path) -> None:
-    """Draw the advice into `path`."""
-    async with (app := Picture()).run_test(size=SIZE) as pilot:
+async def draw(screen: Page[Any], path: Path) -> None:
+    """Draw a screen into `path`."""
+    async with (app := Picture(screen)).run_test(size=SIZE) as pilot:
         await pilot.pause(2)
         drawn = app.export_screenshot(title="advisor")
-    path.write_text(FONTS.sub("", drawn), encoding="utf-8")
+    drawn = FONTS.sub("", drawn).replace("<text ", '<text xml:space="preserve" ').replace("&#160;", " ")
+    path.write_text(drawn, encoding="utf-8")
+
+
+def finished(directory: Path) -> Run:
+    """The recorded run, as it lies on the shelf after its end."""
+    shutil.copy(RECORDED, directory / "events.jsonl")
+    return Run(directory)
 
 
 if __name__ == "__main__":
     use("en")
-    asyncio.run(draw(HERE / "advice.svg"))
+    asyncio.run(draw(AdviceScreen(advise(parse(FACTS)), trains=True), HERE / "advice.svg"))
+    with tempfile.TemporaryDirectory() as there:
+        shown = RunScreen(finished(Path(there)), name="parcels", predicted_bytes=PREDICTED)
+        asyncio.run(draw(shown, HERE / "run.svg"))

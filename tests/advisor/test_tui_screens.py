@@ -192,7 +192,7 @@ async def drawn(app, pilot):
     for _ in range(40):
         await pilot.pause(0.05)
         rows = app.screen._compositor.render_strips()
-        if "esc" in rows[-1].text:
+        if "esc" in rows[-1].text or "中文/EN" in rows[-1].text:
             return rows
     raise AssertionError(f"{type(app.screen).__name__} has no footer")
 
@@ -287,3 +287,28 @@ def test_leaving_names_the_command_that_finds_a_running_run_again(tmp_path, monk
     code, told = run(), capsys.readouterr().err
 
     assert (code, told.count("advisor runs attach")) == (0, 1)
+
+
+async def test_the_log_is_broken_again_when_the_terminal_changes(tmp_path):
+    screen = RunScreen(run_directory(tmp_path))
+    async with shown(screen, (120, 40)) as (app, pilot):
+        await drawn(app, pilot)
+        for width in (120, 80, 64, 110):
+            await pilot.resize_terminal(width, 30)
+            await pilot.pause(0.3)
+            log = screen.query_one("#log")
+
+            assert log.max_scroll_x == 0
+            assert "safe up to step 5" in " ".join(strip.text for strip in log.lines)
+
+
+@pytest.mark.parametrize(("lives", "left"), [(True, "detached"), (False, "ended")])
+async def test_escape_leaves_a_run_that_goes_on_and_goes_on_from_one_that_ended(tmp_path, lives, left):
+    async with shown(RunScreen(run_directory(tmp_path, alive=lives))) as (app, pilot):
+        await drawn(app, pilot)
+        offered = {key: active.binding.description for key, active in app.screen.active_bindings.items()}
+        await pilot.press("escape")
+        await pilot.pause(0.2)
+
+        assert app.answer == left
+        assert ("Detach" in offered.values()) == lives

@@ -4,20 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
-from textual.widgets import RichLog
 
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
 from advisor.run.follow import events, outcome
 from advisor.show.report import ARMS
 from advisor.show.run import PHASES, ending, line, news
-from advisor.text import N_, inert, t
+from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.story import State, Story, tell
+from advisor.tui.widgets.log import Log
 from advisor.tui.widgets.loss_plot import LossPlot
 from advisor.tui.widgets.memory_bar import bar
 from advisor.tui.widgets.prose import Prose, Styled
@@ -44,7 +43,8 @@ class RunScreen(Page[Left]):
     """Follow a run; dismiss with "ended" when it is over, with "detached" (or None) while it goes on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,d", "back", N_("Detach"), id="detach"),
+        Binding("escape,d", "detach", N_("Detach"), id="detach"),
+        Binding("escape", "on", N_("Go on"), show=False, id="leave"),
         Binding("space", "pause", N_("Pause/resume"), id="pause"),
         Binding("s", "stop", N_("Stop & save"), id="stop"),
         Binding("enter", "on", N_("Go on"), id="on"),
@@ -70,7 +70,7 @@ class RunScreen(Page[Left]):
             plot.add_class("panel")
             plot.border_title = t(N_("training loss"))
             yield plot
-            log = RichLog(id="log", markup=False, wrap=True, min_width=20, max_lines=500, classes="panel")
+            log = Log(id="log")
             log.border_title = t(N_("log"))
             yield log
 
@@ -96,14 +96,14 @@ class RunScreen(Page[Left]):
 
     def fill(self) -> None:
         """Show everything again."""
-        self.query_one("#log", RichLog).clear()
+        self.query_one("#log", Log).forget()
         self._show(self.story.events)
 
     def _show(self, new: Sequence[Event]) -> None:
         story = self.story
         mark, word = STATES[story.state]
         share = 1.0 if story.state == "done" else story.progress.share
-        self.query_one("#state", Prose).say((f"{mark} {t(word)}", "bold"), "  ", line(story.progress))
+        self.query_one("#state", Prose).say((f"{mark} {t(word)}", "bold"), "  ", self._now())
         self.query_one("#progress", Prose).say(f"[{bar(share, BAR)}]")
         known = (*self._endings(), self._peak())
         peak = self.query_one("#peak", Prose)
@@ -112,10 +112,14 @@ class RunScreen(Page[Left]):
         plot = self.query_one("#plot", LossPlot)
         plot.display = bool(story.points)
         plot.show(story.points)
-        log = self.query_one("#log", RichLog)
+        log = self.query_one("#log", Log)
         for event in new:
             if said := sentence(event):
-                log.write(Text(inert(said)))
+                log.say(said)
+
+    def _now(self) -> str:
+        """What it does, or what to do when it does nothing more."""
+        return t(N_("press Enter to go on")) if self.story.state == "done" else line(self.story.progress)
 
     def _endings(self) -> list[Styled]:
         """What to know and do when it did not come to its end."""
@@ -145,7 +149,7 @@ class RunScreen(Page[Left]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer what is possible now: state comes from events only."""
         match action:
-            case "pause" | "stop":
+            case "pause" | "stop" | "detach":
                 return not self.story.ended
             case "on":
                 return self.story.ended
@@ -162,9 +166,9 @@ class RunScreen(Page[Left]):
         """Wish for an end; the run saves first."""
         shelf.wish(self.followed, "stop")
 
-    def action_back(self) -> None:
+    def action_detach(self) -> None:
         """Leave; the run goes on."""
-        self.dismiss("ended" if self.story.ended else "detached")
+        self.dismiss("detached")
 
     def action_on(self) -> None:
         """It is over: go on."""
