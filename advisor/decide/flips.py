@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from advisor.decide.advice import Filled, Flip
-from advisor.decide.answers import FACTS, Answers, Fact, Value, said
+from advisor.decide.answers import FACTS, Answers, Fact, Value, possible, said
 from advisor.decide.leaves import family
 from advisor.decide.questions import BY_FACT
 from advisor.decide.worlds import primary, read
 from recipes.words import N_
+
+_V = TypeVar("_V", bound=Value)
 
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0)
 COUNTS: Final = (
@@ -120,14 +122,21 @@ def _likely_first(fact: Fact) -> Sequence[Value]:
 
 def _first(a: Answers, fact: str, values: Sequence[Value], leaf: str) -> tuple[str, str] | None:
     now = a.get(fact)
-    others = ((value, primary(a.but(**{fact: value}))) for value in values if value != now)
+    others = ((value, primary(a.but(**{fact: value}))) for value in _fitting(a, fact, values) if value != now)
     return next(((said(value), other) for value, other in others if other != leaf), None)
+
+
+def _fitting(a: Answers, fact: str, values: Sequence[_V]) -> list[_V]:
+    """The values that contradict nothing else that is known: no experiment can find another."""
+    others = a.but(**{fact: None}).known()
+    return [value for value in values if possible(others, fact, value)]
 
 
 def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str) -> tuple[str, str] | None:
     """The nearest threshold above or below the value; for an unknown value, the one that most of the grid crosses."""
     now = a.get(fact)
     centre = float(now) if isinstance(now, int | float) else None
+    grid = _fitting(a, fact, grid)
     above = [x for x in grid if centre is None or x > centre]
     below = [x for x in reversed(grid) if centre is None or x < centre]
     up = _cross(a, fact, above, centre, leaf)
