@@ -10,6 +10,7 @@ import tiny
 from recipes.exits import Exit
 from recipes.plan import Layout
 from recipes.report import Report
+from trainers import run as running
 
 
 def run(home, name, processes, **changes):
@@ -28,6 +29,22 @@ def run(home, name, processes, **changes):
     lines = map(json.loads, (home / name / "events.jsonl").read_text().splitlines())
     losses = [line["loss"] for line in lines if line["type"] == "step"]
     return losses, Report.model_validate_json((home / name / "report.json").read_bytes())
+
+
+def test_the_other_processes_write_nothing_and_wait_for_no_directory(home, monkeypatch):
+    class Story:
+        @staticmethod
+        def run(_):
+            return Exit.OK
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(running, "import_module", lambda _: Story)
+    code = running.train(
+        tiny.write_recipe(home, tiny.plan(home)), home / "run", resume=False, accept_changes=False
+    )
+
+    assert code == Exit.OK
+    assert not (home / "run").exists()
 
 
 def test_two_processes_learn_what_one_does_with_twice_the_micro_batches(home):

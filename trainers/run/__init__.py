@@ -76,7 +76,8 @@ def train(recipe: Path, directory: Path | None, *, resume: bool, accept_changes:
     files = Files(directory or Path("runs") / plan.name)
 
     def story(job: Job[Plan]) -> int:
-        replace_file(files.recipe, text.encode())
+        if _is_main():
+            replace_file(files.recipe, text.encode())
         return int(import_module("trainers.run.story").run(job))
 
     return _inside(files, "run", plan, recipe, story, resume=resume, accept_changes=accept_changes)
@@ -122,7 +123,7 @@ def _inside(
     """Tell a story inside the directory: claimed by the main process, and every way out is an event."""
     with ExitStack() as stack:
         control = stack.enter_context(listening(files.control))
-        if os.environ.get("RANK", "0") != "0":  # torchrun's other processes train along and write nothing
+        if not _is_main():
             marker = Marker(kind, files.root.name, str(source.parent.resolve()))
             home = source.parent
             return _told(Job(plan, home, files, marker, Silence(), control, resume, accept_changes), story)
@@ -137,6 +138,11 @@ def _inside(
             raise cannot_write(files.root, error) from None
         job = Job(plan, home, files, marker.held_by_us(), log, control, resume, accept_changes)
         return _told(job, story)
+
+
+def _is_main() -> bool:
+    """torchrun's other processes train along and write nothing; they may be here before the directory is."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _home(files: Files, source: Path, before: Marker | None) -> Path:
