@@ -1,11 +1,13 @@
 """What moves: everything, the last layers, or low-rank adapters on frozen weights."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -83,7 +85,10 @@ def _last_layers(model: PreTrainedModel, layers: int) -> Adapted:
 def _blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     """The decoder blocks, and what the model calls them."""
     for name, child in model.base_model.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == model.config.num_hidden_layers:
+        if (
+            isinstance(child, nn.ModuleList)
+            and len(child) == model.config.get_text_config().num_hidden_layers
+        ):
             return name, child
     raise _wrong(
         N_("the blocks of {architecture} were not found, so its last layers cannot be told from the others"),
@@ -113,6 +118,10 @@ def _lora(model: PreTrainedModel, plan: Lora, seed: int) -> Adapted:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5.23 by an old name
+            warnings.filterwarnings("ignore", ".*fan_in_fan_out")  # peft finds out itself how Conv1D lies
+            warnings.filterwarnings(
+                "ignore", ".*(rank|alpha)_pattern keys"
+            )  # of experts that are no linear layers
             wrapped = get_peft_model(model, config)
     except ValueError as error:  # peft: no such modules
         raise _wrong(
@@ -122,7 +131,20 @@ def _lora(model: PreTrainedModel, plan: Lora, seed: int) -> Adapted:
             reason=str(error)[:300],
         ) from None
     lora.install(wrapped)
-    return Adapted(wrapped)
+    return Adapted(wrapped, tuple(_notes(wrapped)))
+
+
+def _notes(model: PeftModel) -> Iterator[str]:
+    """What somebody who chose LoRA would not expect of this model."""
+    inner = cast(PreTrainedModel, model.get_base_model())
+    head: nn.Module | None = inner.get_output_embeddings()  # type: ignore[no-untyped-call]  # not annotated
+    if isinstance(head, LoraLayer):
+        yield N_("the head has an adapter, so rows are trained document by document, which is slower")
+    blocks = (name for name, weight in inner.named_parameters() if weight.ndim > 2 and ".experts." in name)
+    if any("base_layer" not in name for name in blocks):  # peft wraps the blocks of some architectures
+        yield N_(
+            "experts that are stored as one block have no linear layers, so they stay frozen as they are"
+        )
 
 
 def _wrong(text: str, key: str, **values: str | int) -> RecipeError:

@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
@@ -50,6 +49,7 @@ def _plain(layer: LoraLayer) -> str | None:
         return None
     name: str = names[0]
     odd = layer.lora_B[name].bias is not None or layer.base_layer.weight.requires_grad
+    odd = odd or getattr(layer, "fan_in_fan_out", False)  # GPT-2's Conv1D stores its weight transposed
     odd = odd or name in layer.lora_variant or not isinstance(layer.lora_dropout[name], nn.Identity)
     return None if odd else name
 
@@ -86,10 +86,16 @@ class _Product(torch.autograd.Function):
         x_TI = x.reshape(-1, x.shape[-1])
         low_Tr = x_TI @ a_rI.to(x.dtype).t()
         bias = None if layer.bias is None else layer.bias.to(x.dtype)
-        y_TO = F.linear(x_TI, _dense(layer, x.dtype), bias)
+        w_IO = _dense(layer, x.dtype).t()
+        y = x.new_empty(
+            *x.shape[:-1], w_IO.shape[1]
+        )  # no view may leave here: some models add to it in place
+        y_TO = y.view(-1, w_IO.shape[1])
+        torch.mm(x_TI, w_IO, out=y_TO) if bias is None else torch.addmm(bias, x_TI, w_IO, out=y_TO)
+        y_TO.addmm_(low_Tr, b_Or.to(x.dtype).t(), alpha=scale)
         ctx.save_for_backward(x_TI, low_Tr, a_rI, b_Or)
         ctx.layer, ctx.scale, ctx.shape = layer, scale, x.shape
-        return y_TO.addmm_(low_Tr, b_Or.to(x.dtype).t(), alpha=scale).view(*x.shape[:-1], -1)
+        return y
 
     @staticmethod
     def backward(  # as above

@@ -1,4 +1,4 @@
-"""What is judged: a model with its tokenizer, quiet and on one attention that understands padding."""
+"""What is judged: a model with its tokenizer, quiet."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ class Subject(Protocol):
 
     @property
     def model(self) -> Any:  # noqa: ANN401  (a PreTrainedModel or a PeftModel around one; they share no type)
-        """Has `generate`, `forward`, `config` and `set_attn_implementation`."""
+        """Has `generate`, `forward` and `config`; its attention understands padding."""
 
     @property
     def tokenizer(self) -> Any:  # noqa: ANN401  (transformers publishes no type for what `from_pretrained` returns)
@@ -25,19 +25,17 @@ class Subject(Protocol):
 
 @contextmanager
 def quiet(subject: Subject) -> Iterator[None]:
-    """Judge without gradients and dropout, on `sdpa`; the model is handed back as it was.
+    """Judge without gradients and dropout; the model is handed back as it was.
 
-    Training may run on an attention made for flat rows of whole documents, which does not know padding.
+    Its attention stays the one it was loaded with, which transformers chose: some models have no other.
     """
     model = subject.model
-    was_training, attention = model.training, model.config._attn_implementation
+    was_training = model.training
     model.eval()
-    model.set_attn_implementation("sdpa")
     try:
         with torch.no_grad():
             yield
     finally:
-        model.set_attn_implementation(attention)
         model.train(was_training)
 
 

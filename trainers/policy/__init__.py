@@ -1,6 +1,7 @@
 """The policy: the model that learns or is judged, with its tokenizer. The only place that calls `from_pretrained`."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +24,8 @@ from recipes.words import N_
 from trainers.data import ensure_template, stop_ids
 from trainers.errors import CPU_FULL, MissingPackage, MissingWeights
 from trainers.loop import Batch
-from trainers.policy.forward import Nll, choose
+from trainers.policy.context import context_tokens, has_balancing_loss
+from trainers.policy.forward import Nll, as_trained, choose, plain_head, stock_nll
 from trainers.policy.source import Source, find
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
@@ -52,12 +54,33 @@ class Policy:
         """The causal language model itself, inside or without adapters."""
         return causal(self.model)
 
+    @property
+    def context_tokens(self) -> int | None:
+        """The longest document the model was made for."""
+        return context_tokens(self.causal.config)
+
+    @property
+    def has_balancing_loss(self) -> bool:
+        """Whether there is a loss of the router's that training here leaves out."""
+        return has_balancing_loss(self.causal.config)
+
+    def as_trained(self) -> AbstractContextManager[None]:
+        """Inside, the model attends as `loss` wants it; outside, it generates."""
+        return as_trained(self.causal, self.nll)
+
     def loss(self, batch: Batch) -> Tensor:
         """The summed negative log-likelihood of a row's trained tokens, in nats."""
         return self.nll(self.causal, batch)
 
 
-def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation | None = None) -> Policy:
+def load(
+    model: Model,
+    home: Path,
+    device: torch.device,
+    adaptation: Adaptation | None = None,
+    *,
+    length_tokens: int = 0,
+) -> Policy:
     """Load a base model and its tokenizer, from data only: safetensors, no code.
 
     Args:
@@ -65,6 +88,7 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
         home: The recipe's directory.
         device: Where to.
         adaptation: What will be trained; an NF4 base is quantised on the way in.
+        length_tokens: How long a trained row may be; the way rows go is proved at this length.
 
     Raises:
         MissingWeights: Nothing is there, it is not whole, or transformers cannot read it.
@@ -99,11 +123,16 @@ def load(model: Model, home: Path, device: torch.device, adaptation: Adaptation 
     _keep_unpacked(loaded)
     # what an adapter names as its base
     loaded.name_or_path = model.id if source.commit else str(source.directory)
-    return ready(loaded, tokenizer, device, source)
+    return ready(loaded, tokenizer, device, source, length_tokens=length_tokens)
 
 
 def ready(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, source: Source
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+    source: Source,
+    *,
+    length_tokens: int = 0,
 ) -> Policy:
     """Make a policy of a loaded model: a template, tokens that stop it, and the way rows go."""
     own_template = ensure_template(tokenizer)
@@ -111,13 +140,14 @@ def ready(
         tokenizer.pad_token = tokenizer.eos_token  # masks are by position, so this loses nothing
     model.generation_config.eos_token_id = sorted(stop_ids(tokenizer))
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    path = choose(model)
+    path = choose(model, min(length_tokens, context_tokens(model.config) or length_tokens))
     return Policy(model, tokenizer, device, path.nll, source, path.why, own_template)
 
 
 def with_model(policy: Policy, model: PreTrainedModel | PeftModel) -> Policy:
-    """The same policy with an adapted model."""
-    return replace(policy, model=model)
+    """The same policy with an adapted model; adapters on the head need the model's own forward."""
+    adapted = replace(policy, model=model)
+    return adapted if plain_head(adapted.causal) else replace(adapted, nll=stock_nll)
 
 
 def save(policy: Policy, directory: Path) -> None:

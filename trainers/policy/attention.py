@@ -6,6 +6,7 @@ document. Letters of shapes: T tokens, H heads, K key and value heads, D head si
 
 import inspect
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from importlib import import_module
 from typing import Final
 
@@ -31,15 +32,16 @@ def _kernel() -> Kernel | None:
     return found
 
 
-def _options(kernel: Kernel | None) -> dict[str, object]:
-    """How this torch spells causal, and heads that share keys; read from the signature, not from a version."""
-    has = set(inspect.signature(kernel).parameters) if kernel else set()
-    causal = {"window_size": (-1, 0)} if "window_size" in has else {"is_causal": True}
-    return {**causal, **({"enable_gqa": True} if "enable_gqa" in has else {})}
-
-
 _VARLEN: Final = _kernel()
-_VARLEN_OPTIONS: Final = _options(_VARLEN)
+_SPELLS: Final = frozenset(inspect.signature(_VARLEN).parameters if _VARLEN else ())
+"""What this torch's kernel can be told; read from the signature, not from a version."""
+
+
+def _options(window: int | None, spells: AbstractSet[str] = _SPELLS) -> dict[str, object]:
+    """Causal, a window of so many tokens, and heads that share keys, as the kernel spells them."""
+    back = -1 if window is None else window - 1  # the kernel counts the tokens before this one
+    causal = {"window_size": (back, 0)} if "window_size" in spells else {"is_causal": True}
+    return {**causal, **({"enable_gqa": True} if "enable_gqa" in spells else {})}
 
 
 def packed(  # the signature is that of transformers' attention functions
@@ -59,6 +61,7 @@ def packed(  # the signature is that of transformers' attention functions
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **_: object,  # whatever else a model hands to its attention
 ) -> tuple[Tensor, None]:
     """Attend within each document.
@@ -70,15 +73,16 @@ def packed(  # the signature is that of transformers' attention functions
         value: [1, K, T, D].
         attention_mask: Always None: this function is registered without a mask function.
         scaling: Factor of the scores; None for 1/sqrt(D).
-        dropout: Always 0.
+        dropout: Share of the weights that is dropped; the kernel has none, so the plain path draws it.
         cu_seq_lens_q: Where documents begin and end, int32 on the device; for the kernel.
         cu_seq_lens_k: The same.
         max_length_q: Length of the longest document.
         max_length_k: The same.
         spans: (start, stop) of each document; for the plain path.
-        sliding_window: Refused where a document is longer.
+        sliding_window: How many tokens a token sees, itself included; None for all before it.
         softcap: Refused.
         s_aux: Attention sinks; refused.
+        position_bias: Refused.
 
     Returns:
         [1, T, H, D], and no weights.
@@ -87,22 +91,32 @@ def packed(  # the signature is that of transformers' attention functions
         NotImplementedError: The model wants what a packed row does not have; it is never ignored.
         TypeError: Without the keyword arguments: padded batches and generation belong to "sdpa".
     """
-    if attention_mask is not None or dropout or softcap is not None or s_aux is not None:
-        raise NotImplementedError("packed attention has no mask, dropout, soft cap or sink")
-    if sliding_window is not None and sliding_window < max_length_k:
-        raise NotImplementedError(f"documents of {max_length_k} tokens exceed the window of {sliding_window}")
-    if _VARLEN is not None and query.is_cuda and query.dtype in _SIXTEEN_BIT:
+    if any(wish is not None for wish in (attention_mask, softcap, s_aux, position_bias)):
+        raise NotImplementedError("packed attention has no mask, soft cap, sink or bias")
+    window = sliding_window if sliding_window is not None and sliding_window < max_length_k else None
+    fused = not dropout and (window is None or "window_size" in _SPELLS)
+    if _VARLEN is not None and fused and query.is_cuda and query.dtype in _SIXTEEN_BIT:
         q_THD, k_TKD, v_TKD = (x[0].transpose(0, 1) for x in (query, key, value))
         lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
-        return _VARLEN(q_THD, k_TKD, v_TKD, *lengths, scale=scaling, **_VARLEN_OPTIONS)[None], None
-    one_by_one = [_document(query, key, value, scaling, slice(*span)) for span in spans]
+        return _VARLEN(q_THD, k_TKD, v_TKD, *lengths, scale=scaling, **_options(window))[None], None
+    if query.is_cuda and query.shape[1] != key.shape[1]:
+        # on CUDA only 16-bit kernels share heads: fp32 would fall to the one that keeps all scores
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    documents = [[x[:, :, start:stop] for x in (query, key, value)] for start, stop in spans]
+    one_by_one = [_document(*qkv, scaling=scaling, dropout=dropout, window=window) for qkv in documents]
     return torch.cat(one_by_one, 2).transpose(1, 2), None
 
 
-def _document(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, span: slice) -> Tensor:
-    q, k, v = (x[:, :, span] for x in (query, key, value))
-    shared = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=shared)
+def _document(
+    q: Tensor, k: Tensor, v: Tensor, *, scaling: float | None, dropout: float, window: int | None
+) -> Tensor:
+    tokens, shared = q.shape[2], q.shape[1] != k.shape[1]
+    seen = None  # a mask only where a window cuts this document
+    if window is not None and window < tokens:
+        seen = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).tril().triu(1 - window)
+    return F.scaled_dot_product_attention(
+        q, k, v, seen, dropout, is_causal=seen is None, scale=scaling, enable_gqa=shared
+    )
 
 
 AttentionInterface.register(PACKED, packed)  # and no mask function: then transformers builds no mask

@@ -3,14 +3,15 @@
 Letters of shapes: T tokens, N positions that predict a trained token, H hidden, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainers.loop import Batch
@@ -19,6 +20,8 @@ from trainers.policy.head import weighted_nll
 
 PROBE_LENGTHS: Final = (5, 7)
 """Two documents: whatever mixes tokens outside attention leaks from the first into the second."""
+LOUD: Final = 100.0
+"""A logit beyond every cap in use (30, 50): a quiet probe lies where a cap is still nearly a straight line."""
 PROBE_ERROR: Final = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Largest relative error of the logits that rounding alone explains; a leak or a missed scale is far beyond."""
 
@@ -50,16 +53,43 @@ class Path:
     why: str = ""
 
 
-def choose(causal: PreTrainedModel) -> Path:
-    """Take the fast way if it gives the logits of the model's own forward, else the model's own forward."""
+def choose(causal: PreTrainedModel, longest: int = 0) -> Path:
+    """Take the fast way if it gives what the model's own forward gives, else the model's own forward.
+
+    Args:
+        causal: Any causal language model.
+        longest: Tokens of the longest document there will be.
+
+    Raises:
+        torch.OutOfMemoryError: There is no room for one document.
+    """
     wanted = PROBE_ERROR.get(causal.dtype, max(PROBE_ERROR.values()))
+    was = causal.training
+    causal.train(False)  # dropout would make any two forwards differ
     try:
-        error = _probe(causal)
-    except (NotImplementedError, AttributeError, TypeError, ValueError, RuntimeError) as reason:
+        for probe in PROBES:
+            error = probe(causal, longest)
+            if not error <= wanted:  # what is not a number is not right either
+                return Path(
+                    stock_nll, f"{probe.__name__.strip('_')}: relative error {error:.2g} > {wanted:g}"
+                )
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, NotImplementedError, AttributeError, TypeError, ValueError, RuntimeError) as reason:
         return Path(stock_nll, f"{type(reason).__name__}: {reason}"[:200])
-    return (
-        Path(packed_nll) if error <= wanted else Path(stock_nll, f"relative error {error:.2g} > {wanted:g}")
-    )
+    finally:
+        causal.train(was)
+    return Path(packed_nll)
+
+
+@contextmanager
+def as_trained(causal: PreTrainedModel, nll: Nll) -> Iterator[None]:
+    """The attention that `nll` wants. It lasts for a whole training: recomputed activations need it in the backward."""
+    if nll is not packed_nll:
+        yield
+        return
+    with packed_rows(causal):
+        yield
 
 
 @contextmanager
@@ -74,21 +104,68 @@ def packed_rows(causal: PreTrainedModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _probe(causal: PreTrainedModel) -> float:
-    """Relative error of the fast way's logits over two short documents."""
-    batch = _two_documents(causal)
-    own_TV = torch.cat(list(_logits(causal, batch))).float()
+def _logits_of_short_documents(causal: PreTrainedModel, _: int) -> float:
+    """From tokens to logits: documents that leak, logits that are scaled."""
+    batch = _two_documents(causal, *PROBE_LENGTHS)
+    own = list(_logits(causal, batch))
     with packed_rows(causal):
         weight_VH = _head(causal)
-        fast_TV = F.linear(_hidden(causal, batch).to(weight_VH.dtype), weight_VH).float()
-    return float((fast_TV - own_TV).norm() / own_TV.norm())
+        fast_TV = F.linear(_hidden(causal, batch).to(weight_VH.dtype), weight_VH)
+    return _apart(fast_TV, own, batch)
 
 
-def _two_documents(causal: PreTrainedModel) -> Batch:
-    device = _head(causal).device
+@torch.no_grad()
+def _loud_logits(causal: PreTrainedModel, _: int) -> float:
+    """The head alone, on hidden states so large that a capped logit is far from the plain one."""
+    batch = _two_documents(causal, *PROBE_LENGTHS)
+    weight_VH = _head(causal)
+    loud: list[Tensor] = []
+
+    def louder(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden_BTH, *rest = given
+        hidden_BTH = hidden_BTH * (LOUD / float(F.linear(hidden_BTH, weight_VH).abs().max()))
+        loud.append(hidden_BTH[0])
+        return hidden_BTH, *rest
+
+    hook = _output(causal).register_forward_pre_hook(louder)
+    try:
+        own = list(_logits(causal, batch))
+    finally:
+        hook.remove()
+    return _apart(F.linear(torch.cat(loud), weight_VH), own, batch)
+
+
+@torch.no_grad()
+def _hidden_states_of_a_long_document(causal: PreTrainedModel, longest: int) -> float:
+    """The body at full length: windows, chunks and stretched positions do nothing in a short document."""
     first, second = PROBE_LENGTHS
+    if longest <= second:
+        return 0.0
+    batch = _two_documents(causal, first, longest)
+    own = [
+        causal.base_model(input_ids=batch.ids_1T[:, a:b], use_cache=False).last_hidden_state[0]
+        for a, b in batch.spans
+    ]
+    with packed_rows(causal):
+        return _apart(_hidden(causal, batch), own, batch)
+
+
+PROBES: Final = (_logits_of_short_documents, _loud_logits, _hidden_states_of_a_long_document)
+"""Each gives the relative error of the fast way; the first too large one decides."""
+
+
+def _apart(fast_TX: Tensor, own: Sequence[Tensor], batch: Batch) -> float:
+    """The largest relative error of a document: a short one must not hide behind a long one."""
+    pairs = [(fast_TX[a:b].float(), mine.float()) for (a, b), mine in zip(batch.spans, own, strict=True)]
+    errors = torch.stack([(fast - mine).norm() / mine.norm() for fast, mine in pairs])
+    return float(errors.max())  # NaN if one of them is
+
+
+def _two_documents(causal: PreTrainedModel, first: int, second: int) -> Batch:
+    embeddings: nn.Embedding = causal.get_input_embeddings()  # type: ignore[assignment]  # of words, so it is one
+    device = embeddings.weight.device
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(causal.config.vocab_size, (1, first + second), generator=generator).to(device)
+    ids = torch.randint(embeddings.num_embeddings, (1, first + second), generator=generator).to(device)
     positions = torch.tensor([[*range(first), *range(second)]], device=device)
     ends = torch.tensor([0, first, first + second], dtype=torch.int32, device=device)
     spans = ((0, first), (first, first + second))
@@ -98,10 +175,23 @@ def _two_documents(causal: PreTrainedModel) -> Batch:
     return Batch(ids, positions, nothing, nothing, spans, attention, ())
 
 
+def plain_head(causal: PreTrainedModel) -> bool:
+    """Whether nothing stands on the head that its weight does not say; the chunked head reads the weight alone."""
+    head: nn.Module | None = causal.get_output_embeddings()  # type: ignore[no-untyped-call]  # not annotated
+    return not isinstance(head, BaseTunerLayer)
+
+
 def _head(causal: PreTrainedModel) -> Tensor:
     """The output embeddings [V, H]."""
-    weight: Tensor = causal.get_output_embeddings().weight  # type: ignore[no-untyped-call]  # not annotated
-    return weight
+    head = _output(causal)
+    if head.bias is not None:
+        raise NotImplementedError("the head has a bias")
+    return head.weight
+
+
+def _output(causal: PreTrainedModel) -> nn.Linear:
+    head: nn.Linear = causal.get_output_embeddings()  # type: ignore[no-untyped-call]  # not annotated
+    return head
 
 
 def _hidden(causal: PreTrainedModel, batch: Batch) -> Tensor:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ import torch
 from recipes.errors import Problem, RecipeError
 from recipes.plan import Data, Plan
 from recipes.words import N_
+from trainers.data import Example
 from trainers.engine import Engine
 from trainers.errors import DatasetError
 from trainers.policy import Policy
@@ -131,6 +132,41 @@ def check_lengths(plan: Plan, where: str) -> None:
             N_("schedule.micro_batch_tokens is {room}, and rows may have {longest} (data.length_tokens)"),
             "schedule.micro_batch_tokens",
             values={"room": room, "longest": longest},
+        )
+        raise RecipeError(where, [problem])
+
+
+def check_context(examples: Sequence[Example], context: int | None, where: str) -> None:
+    """A row must not be longer than what the model can read: beyond it no position was ever learned.
+
+    Raises:
+        RecipeError: One is.
+    """
+    longest = max((len(example.ids) for example in examples), default=0)
+    if context is not None and longest > context:
+        problem = Problem(
+            N_(
+                "rows have up to {longest} tokens, and the model reads {context}: set it to {context} at most"
+            ),
+            "data.length_tokens",
+            values={"longest": longest, "context": context},
+        )
+        raise RecipeError(where, [problem])
+
+
+def check_precision(plan: Plan, where: str) -> None:
+    """Weights that move in float16 have moments in float16: squares of gradients are zero there, and steps infinite.
+
+    Adapters move in float32 whatever the base is.
+
+    Raises:
+        RecipeError: The model's own weights would move in float16.
+    """
+    if plan.model.dtype == "float16" and plan.adaptation.kind != "lora":
+        problem = Problem(
+            N_("{kind} training in float16 ends in numbers that are none: take bfloat16 or float32"),
+            "model.dtype",
+            values={"kind": plan.adaptation.kind},
         )
         raise RecipeError(where, [problem])
 

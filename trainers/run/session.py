@@ -22,7 +22,6 @@ from trainers.memory.resident import rss
 from trainers.objectives.sft import sft
 from trainers.optim import adamw, learning_rate
 from trainers.policy import Policy, with_model
-from trainers.policy.forward import packed_rows
 from trainers.run import Job, method
 from trainers.run.control import Stopped, Wish
 
@@ -103,7 +102,7 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
         after=progress.step,
     )
     peak.start()
-    with packed_rows(policy.causal):
+    with policy.as_trained():
         for step in train(
             learner,
             groups,

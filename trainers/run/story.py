@@ -29,7 +29,9 @@ from trainers.run.control import Control
 from trainers.run.directory import write_marker
 from trainers.run.fingerprints import (
     changes,
+    check_context,
     check_lengths,
+    check_precision,
     check_rows,
     fingerprints,
     judged_on,
@@ -54,6 +56,7 @@ def run(job: Job[Plan]) -> int:
         plan = job.plan
         check_rows(plan.data, job.home)
         check_lengths(plan, str(job.files.recipe))
+        check_precision(plan, str(job.files.recipe))
         _quiet()
         engine = Accelerated(plan.layout)
         if job.resume and job.files.report.is_file():
@@ -63,7 +66,9 @@ def run(job: Job[Plan]) -> int:
 
         _phase(job, "load")
         peak = Peak(engine.device)
-        policy = load(plan.model, job.home, engine.device, plan.adaptation)
+        policy = load(
+            plan.model, job.home, engine.device, plan.adaptation, length_tokens=plan.data.length_tokens
+        )
         _tell_policy(job.log, policy)
 
         _phase(job, "tokenize")
@@ -139,6 +144,7 @@ def _tokenised(job: Job[Plan], policy: Policy) -> Rows:
         )
     judged = rows.held_out[: job.plan.evaluation.rows]
     watched = data.examples(policy.tokenizer, judged, job.plan.data).kept
+    check_context([*found.kept, *watched], policy.context_tokens, str(job.files.recipe))
     return replace(rows, learned=found.kept, watched=watched, dropped=len(found.dropped))
 
 
@@ -229,6 +235,9 @@ def _tell_policy(log: Log, policy: Policy) -> None:
     if policy.fallback:
         text = N_("this architecture is trained document by document, which is slower: {reason}")
         _warn(log, "M0101", text, reason=policy.fallback)
+    if policy.has_balancing_loss:
+        text = N_("a mixture of experts: the answers alone are trained, without the router's balancing loss")
+        _warn(log, "M0103", text)
     if policy.own_template:
         _warn(log, "M0102", N_("the model has no chat template: a plain one is used and saved with it"))
 
