@@ -141,7 +141,7 @@ def _inside(
 
 
 def _is_main() -> bool:
-    """torchrun's other processes train along and write nothing; they may be here before the directory is."""
+    """Whether this process writes: torchrun's others train along, and they may be here before the directory is."""
     return os.environ.get("RANK", "0") == "0"
 
 
