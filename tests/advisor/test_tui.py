@@ -180,14 +180,23 @@ def test_the_interface_loads_neither_torch_nor_transformers():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-async def test_the_language_may_change_while_a_list_is_moving():
+async def test_a_list_that_moves_while_the_language_changes_finds_no_widgets_and_does_no_harm(monkeypatch):
     async with (app := AdvisorApp()).run_test() as pilot:
         await answer(pilot, "p")
         await until(pilot, HardwareScreen)
-        await pilot.press("down", "l", "down", "l", "down", "l", "down", "l")
-        await until(pilot, HardwareScreen)
+        screen, again = app.screen, app.screen.recompose
 
-        assert app.screen.query_one("#against").plain
+        async def slowly():
+            cards = screen.query_one("#cards")
+            moved = cards.OptionHighlighted(cards, cards.options[1], 1)
+            await screen.query("#memory").remove()
+            screen.post_message(moved)
+            await pilot.pause(0.2)
+            await again()
+
+        monkeypatch.setattr(screen, "recompose", slowly)
+        await screen.speak()
+        await until(pilot, HardwareScreen, lambda screen: screen.query_one("#against").plain)
 
 
 async def test_a_change_of_language_keeps_card_and_model():

@@ -312,3 +312,12 @@ async def test_escape_leaves_a_run_that_goes_on_and_goes_on_from_one_that_ended(
 
         assert app.answer == left
         assert ("Detach" in offered.values()) == lives
+
+
+@pytest.mark.parametrize(("lives", "told"), [(True, True), (False, False)])
+async def test_only_a_run_that_goes_on_has_time_left(tmp_path, lives, told):
+    screen = RunScreen(run_directory(tmp_path, alive=lives))
+    async with shown(screen) as (app, pilot):
+        await drawn(app, pilot)
+
+        assert ("left" in screen.query_one("#state").plain) is told

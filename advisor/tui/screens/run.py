@@ -119,7 +119,10 @@ class RunScreen(Page[Left]):
 
     def _now(self) -> str:
         """What it does, or what to do when it does nothing more."""
-        return t(N_("press Enter to go on")) if self.story.state == "done" else line(self.story.progress)
+        if self.story.state == "done":
+            return t(N_("press Enter to go on"))
+        progress = self.story.progress
+        return line(replace(progress, left_seconds=None) if self.story.ended else progress)
 
     def _endings(self) -> list[Styled]:
         """What to know and do when it did not come to its end."""
