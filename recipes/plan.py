@@ -44,6 +44,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 """A share of something, from 0 up to but not including 1."""
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""The form of numbers that weights and activations have."""
+
+
 class Model(Part):
     """The base model: a directory in Hugging Face format, or a hub id with the revision it was resolved to."""
 
@@ -51,7 +55,7 @@ class Model(Part):
     """A directory (relative to the recipe, else to where it is started), or a hub id."""
     revision: Line | None = None
     """The commit of a hub model; a branch could move."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     """The type in which the weights are loaded and computed."""
 
 

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import click
 
+from advisor.catalog.gpus import detect
+from advisor.catalog.models import ModelShape
+from advisor.catalog.models import model as known_model
 from advisor.cli import voice, watch
 from advisor.data import store
 from advisor.data.convert import convert
 from advisor.data.split import split
-from advisor.errors import BadValue, NoRoom
+from advisor.errors import BadValue, NoRoom, UnknownName
 from advisor.plan import judging
 from advisor.reading import is_directory
 from advisor.run.start import needs, start
 from advisor.text import N_, t
-from recipes.plan import Data, Evaluation, Layout, Model, Probe
+from recipes.plan import Data, Evaluation, Model, Probe
 from recipes.read import made
 from recipes.rows import Row
 
@@ -89,11 +92,12 @@ def command(
         "primary": primary or judging.primary(held_out),
     }
     evaluation = made(Evaluation, chosen, "evaluation")
+    dtype, layout = judging.on(detect(), _shape(model_id))
     probe = Probe(
-        model=made(Model, {"id": _place(model_id)}, "model"),
+        model=made(Model, {"id": _place(model_id), "dtype": dtype}, "model"),
         data=_written(output, train, held_out),
         evaluation=evaluation,
-        layout=Layout(),
+        layout=layout,
     )
     path = output / PROBE
     store.write_whole(path, [probe.model_dump_json(indent=2, exclude_none=True).encode()])
@@ -136,6 +140,14 @@ def _free(output: Path) -> None:
             where=str(output),
             name=taken[0],
         )
+
+
+def _shape(model: str) -> ModelShape | None:
+    """The dimensions of the model; None for one of the hub that the catalogue does not have."""
+    try:
+        return known_model(model)
+    except UnknownName:
+        return None
 
 
 def _place(model: str) -> str:

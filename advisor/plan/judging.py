@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from advisor.catalog.gpus import Hardware
+from advisor.catalog.models import ModelShape
 from advisor.data.tokens import answer_tokens
-from recipes.plan import Evaluation
+from advisor.plan import defaults
+from recipes.plan import Dtype, Evaluation, Layout
 from recipes.read import made
 from recipes.rows import Row
 
@@ -39,6 +42,15 @@ def evaluation(
         "primary": score or primary(held_out),
     }
     return made(Evaluation, values, "evaluation")
+
+
+def on(hardware: Hardware, shape: ModelShape | None) -> tuple[Dtype, Layout]:
+    """Measure a model as a plan for this hardware would train it: the same arithmetic, the same threads.
+
+    Otherwise the measured speed would not be the speed of the run, and scores would differ by rounding.
+    """
+    threads = None if shape is None else defaults.threads(shape, hardware).value
+    return defaults.dtype(hardware).value, Layout(device=hardware.kind, threads=threads)
 
 
 def room(rows: Sequence[Row], model_dir: Path | None) -> int:
