@@ -3,6 +3,13 @@
 Several processes: `torchrun --nproc-per-node=N -m trainers run RECIPE --run-dir DIR`.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Before anything else is imported: until the run hears signals, Ctrl-C just ends the process. As an exception
+    # it would come up inside whatever is being loaded, and pydantic takes it for a broken pattern.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ import click
 
 from advisor.cli import voice
 from advisor.run import shelf
-from advisor.run.directory import Run, alive
+from advisor.run.directory import RECIPE, Run, alive
 from advisor.run.follow import Outcome, follow, outcome
 from advisor.show import report as show_report
 from advisor.show import run as show
@@ -94,6 +94,7 @@ def tell_ending(run: Run, ended: Outcome) -> None:
     lines = show.ending(
         ended.state,
         where=str(run.path),
+        resumable=ended.saved_step is not None or (run.path / RECIPE).is_file(),  # a measurement has neither
         step=ended.step,
         saved_step=ended.saved_step,
         code=ended.code,

@@ -142,6 +142,11 @@ def outcome(run: Run) -> Outcome:
     if found.state != "running" or alive(run):
         return found
     code = run.process.returncode if run.process is not None else None
+    if code in {
+        -signal.SIGINT,
+        Exit.INTERRUPTED,
+    }:  # before it could hear: it leaves nothing, not even a last line
+        return replace(found, state="stopped", exit=Exit.INTERRUPTED)
     killed = "R0401" if code == -signal.SIGKILL else "R0400"
     return replace(found, state="died", exit=_exit(code), code=killed, message=last_words(run))
 

@@ -129,6 +129,7 @@ def ending(
     message: str = "",
     places: Sequence[str] = (),
     remedy: str = "",
+    resumable: bool = True,
 ) -> tuple[str, ...]:
     """The last lines of a run that was stopped, failed or died: what happened, what is safe, what to do."""
     safe = (
@@ -136,7 +137,11 @@ def ending(
         if saved_step is not None
         else t(N_("no checkpoint was saved"))
     )
-    resume = t(N_("go on with: advisor train --resume {run}"), run=inert(where))
+    resume = (
+        t(N_("go on with: advisor train --resume {run}"), run=inert(where))
+        if resumable
+        else t(N_("nothing of it can be resumed: begin again, in a new directory"))
+    )
     match state:
         case "stopped":
             return (t(N_("stopped at step {step}; {safe}"), step=step, safe=safe), resume)

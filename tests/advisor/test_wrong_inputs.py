@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from advisor.cli import main
+from advisor.cli import main, watch
 from advisor.run import start
+from advisor.run.directory import Run
+from advisor.run.follow import outcome
 from advisor.text import use
 
 ESC = "\x1b]0;owned\x07\x1b[31m\u009b31m\u202e"
@@ -261,3 +263,20 @@ def test_control_c_while_the_program_loads_leaves_no_traceback(tmp_path):
     done = _shell("$A models", PYTHONPATH=str(tmp_path))
 
     assert (done.returncode, done.stderr) == (130, b"")
+
+
+@pytest.mark.parametrize(
+    "end", ["import os, signal; os.kill(os.getpid(), signal.SIGINT)", "raise SystemExit(130)"]
+)
+def test_control_c_before_the_trainer_hears_is_a_stop_that_promises_nothing(tmp_path, capsys, end):
+    use("en")
+    process = subprocess.Popen([sys.executable, "-c", end], stderr=subprocess.DEVNULL)
+    process.wait()
+    run = Run(tmp_path, process.pid, process)
+    ended = outcome(run)
+    watch.tell_ending(run, ended)
+
+    assert (ended.state, ended.exit) == ("stopped", 130)
+    assert capsys.readouterr().err == (
+        "stopped at step 0; no checkpoint was saved\nnothing of it can be resumed: begin again, in a new directory\n"
+    )
