@@ -47,12 +47,13 @@ def entry(path: Path) -> Entry:
     begun = first is not None and first.number("pid") == run.pid
     state = ended.state if begun or not alive(run) else "running"  # a new attempt that has said nothing yet
     receipt = _report(path) if state == "done" else None
+    training = receipt.training if receipt else None  # a finished run that was resumed again takes no step
     return Entry(
         name=path.name,
         path=path,
         state=state,
-        step=ended.step,
-        steps=ended.steps,
+        step=training.steps if training else ended.step,
+        steps=training.steps if training else ended.steps,
         saved_step=ended.saved_step,
         model=first.text("model") if first else "",
         method=first.text("method") if first else "",

@@ -3,6 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
+from advisor.run import shelf
 from advisor.show import report as show
 from advisor.show import run as show_run
 from advisor.show.columns import columns
@@ -160,3 +161,15 @@ def test_a_template_from_a_file_is_filled_but_never_formatted():
     assert show_run.filled("{x:>9999999999}", {"x": "y"}) is None
     assert show_run.filled("{x.__class__}", {"x": "y"}) is None
     assert show_run.filled("", {}) is None
+
+
+def test_a_finished_run_that_was_resumed_again_still_shows_its_steps(tmp_path):
+    run = tmp_path / "voice"
+    (run / "control").mkdir(parents=True)
+    (run / "control" / "run.json").write_text('{"pid": 1, "process_start": 0}')
+    (run / "report.json").write_text(report().model_dump_json())
+    start = '{"v": 1, "seq": 0, "t": "2026-11-20T12:00:00Z", "mono": 1.0, "type": "start", "pid": 1, "steps": null}'
+    done = '{"v": 1, "seq": 1, "t": "2026-11-20T12:00:01Z", "mono": 2.0, "type": "done", "exit": 0}'
+    (run / "events.jsonl").write_text(f"{start}\n{done}\n")
+
+    assert (shelf.entry(run).step, shelf.entry(run).steps) == (60, 60)
