@@ -1,10 +1,14 @@
 """Rows: the one form of example that trainers read, whatever format it came from. Stored as JSONL, one row a line."""
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PositiveInt
 
 from recipes.plan import Part, Prose
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 class Turn(Part):
@@ -58,3 +62,28 @@ class Row(Part):
     def answer(self) -> str:
         """The last assistant turn: what a model should say."""
         return self.messages[-1].content
+
+
+NLL: Final = "nll"
+"""Not a score of an answer but of the reference, in nats a token; the one figure of plain text. Lower is better."""
+
+
+def score_names(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The scores that apply to every one of `rows`: a score of some rows would compare different ones.
+
+    Both ends ask: the advisor before a recipe is written, the trainers before they judge.
+    """
+    if any(row.kind == "text" for row in rows):
+        return (NLL,)
+    fields = ("fields",) if all(json_object(row.answer) is not None for row in rows) else ()
+    shared = set.intersection(*({check.name for check in row.checks} for row in rows)) if rows else set[str]()
+    return ("exact", *fields, *sorted(shared), "stopped", NLL)
+
+
+def json_object(text: str) -> dict[str, Json] | None:
+    """The JSON object that `text` is; None for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # a model may write brackets until it is stopped
+        return None
+    return value if isinstance(value, dict) else None

@@ -89,7 +89,7 @@ def command(
         "shots": shots,
         "prompt": prompt,
         "few_shot_prompt": few_shot_prompt,
-        "primary": primary or judging.primary(held_out),
+        "primary": judging.decides(held_out, primary),
     }
     evaluation = made(Evaluation, chosen, "evaluation")
     dtype, layout = judging.on(detect(), _shape(model_id))

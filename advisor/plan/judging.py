@@ -7,10 +7,12 @@ from typing import Final
 from advisor.catalog.gpus import Hardware
 from advisor.catalog.models import ModelShape
 from advisor.data.tokens import answer_tokens
+from advisor.errors import BadValue
 from advisor.plan import defaults
 from recipes.plan import Dtype, Evaluation, Layout
 from recipes.read import made
-from recipes.rows import Row
+from recipes.rows import Row, score_names
+from recipes.words import N_
 
 JUDGED_ROWS: Final = 100
 """Rows that are generated for each arm: an interval of about 20 points at worst, in minutes."""
@@ -32,14 +34,15 @@ def evaluation(
     """Judge on these rows, by the score that is named or else by the one that fits them.
 
     Raises:
-        RecipeError: A prompt or a score that no recipe can hold.
+        RecipeError: A prompt that no recipe can hold.
+        BadValue: A score that not every row has.
     """
     values = {
         "rows": min(JUDGED_ROWS, len(held_out)),
         "max_new_tokens": room(train, model_dir),
         "prompt": prompt,
         "few_shot_prompt": few_shot_prompt,
-        "primary": score or primary(held_out),
+        "primary": decides(held_out, score),
     }
     return made(Evaluation, values, "evaluation")
 
@@ -58,6 +61,23 @@ def room(rows: Sequence[Row], model_dir: Path | None) -> int:
     least, most = ANSWER_TOKENS
     wanted = -(-answer_tokens(rows, model_dir) * 5 // 4 // ANSWER_STEP) * ANSWER_STEP
     return min(most, max(least, wanted))
+
+
+def decides(held_out: Sequence[Row], score: str | None) -> str:
+    """The score that is named, if every row has it; without a name the one that fits the rows.
+
+    Raises:
+        BadValue: Not every row has it.
+    """
+    known = score_names(held_out)
+    if score is not None and score not in known:
+        raise BadValue(
+            N_("the primary score {name} does not apply to every held-out row"),
+            remedy=N_("choose one of: {known}"),
+            name=score,
+            known=", ".join(known),
+        )
+    return score or primary(held_out)
 
 
 def primary(held_out: Sequence[Row]) -> str:

@@ -268,3 +268,21 @@ def test_a_measurement_chooses_the_method_and_tells_the_time(advisor, base, data
 
     assert (code, "the facts lead to sft_lora" in err) == (0, True)
     assert 0 < plan.predicted.seconds_low < plan.predicted.seconds_high
+
+
+def test_a_score_that_the_rows_do_not_have_is_refused_before_anything_runs(advisor, base, data, tmp_path):
+    words = (
+        "--data",
+        data,
+        "--model",
+        base,
+        "-o",
+        tmp_path / "out",
+        "--leaf",
+        "sft_lora",
+        "--primary",
+        "nope",
+    )
+    code, _, err = advisor("recipe", *words)
+
+    assert (code, "exact" in err, (tmp_path / "out").exists()) == (2, True, False)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from recipes.rows import Check, Row, Source, Turn
-from trainers.evaluate.scores import fields, names, plain, score
+from recipes.rows import score_names as names
+from trainers.evaluate.scores import fields, plain, score
 
 
 def row(answer, checks=(), kind="sft", group="g"):

@@ -8,7 +8,7 @@ from typing import Final, cast, get_args
 
 from recipes.plan import Evaluation
 from recipes.report import Arm, Rate, Sample
-from recipes.rows import Row, Turn
+from recipes.rows import NLL, Row, Turn, score_names
 from recipes.words import N_
 from trainers.data import Example, masked, prompt_ids, windows
 from trainers.errors import DatasetError
@@ -17,7 +17,7 @@ from trainers.evaluate.answers import Answer, answer, end_ids
 from trainers.evaluate.contest import compare, verdict
 from trainers.evaluate.likelihood import Read, Reading, read
 from trainers.evaluate.outcome import TOKENS, Outcome, from_json, speed, to_json
-from trainers.evaluate.scores import MEANS, NLL
+from trainers.evaluate.scores import MEANS
 from trainers.evaluate.subject import Subject, context_tokens, quiet
 
 __all__ = ["Outcome", "compare", "from_json", "judge", "speed", "to_json", "verdict"]
@@ -103,7 +103,7 @@ def applicable(rows: Sequence[Row], primary: str) -> tuple[str, ...]:
             remedy=N_("give the check another name"),
             name=taken[0],
         )
-    wanted = scores.names(rows)
+    wanted = score_names(rows)
     if primary not in wanted:
         raise DatasetError(
             N_("the primary score {name} does not apply to every held-out row"),

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from recipes.report import Difference, Verdict
+from recipes.rows import NLL
 from trainers.evaluate import statistics
 from trainers.evaluate.outcome import TOKENS, Outcome
-from trainers.evaluate.scores import MEANS, NLL
+from trainers.evaluate.scores import MEANS
 
 RIVALS: Final[tuple[Literal["base", "prompt", "few_shot"], ...]] = ("base", "prompt", "few_shot")
 """What a person would do instead of tuning, the cheapest first: a tie goes to it. `context` is no rival: it is given

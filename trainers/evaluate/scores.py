@@ -1,20 +1,15 @@
 """What an answer is worth: scores in [0, 1] of one generated answer against its row. Standard library."""
 
-import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from recipes.rows import Check, Row
+from recipes.rows import NLL, Check, Json, Row, json_object
 
-NLL: Final = "nll"
-"""Not a score of the answer but of the reference, in nats a token; the one figure of plain text. Lower is better."""
 RESERVED: Final = frozenset({"exact", "fields", "stopped", NLL})
 """Names that a check of a row cannot have."""
 MEANS: Final = frozenset({"fields", NLL})
 """Scores that are shares or amounts; all others say yes or no."""
-
-JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 _HOLDS: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "equals": str.__eq__,
@@ -22,15 +17,6 @@ _HOLDS: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "starts_with": str.startswith,
     "ends_with": str.endswith,
 }
-
-
-def names(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The scores that apply to every one of `rows`: a score of some rows would compare different ones."""
-    if any(row.kind == "text" for row in rows):
-        return (NLL,)
-    fields = ("fields",) if all(_object(row.answer) is not None for row in rows) else ()
-    shared = set.intersection(*({check.name for check in row.checks} for row in rows))
-    return ("exact", *fields, *sorted(shared), "stopped", NLL)
 
 
 def score(row: Row, answer: str, *, stopped: bool, wanted: Sequence[str]) -> dict[str, float]:
@@ -64,7 +50,7 @@ def fields(reference: str, answer: str) -> float:
     >>> fields('{"item": "lamp", "urgent": false}', '{"item": "lamp", "urgent": "no"}')
     0.5
     """
-    wanted, given = _object(reference), _object(answer)
+    wanted, given = json_object(reference), json_object(answer)
     if wanted is None or given is None:
         return 0.0
     if not wanted:
@@ -72,7 +58,7 @@ def fields(reference: str, answer: str) -> float:
     return sum(key in given and same(value, given[key]) for key, value in wanted.items()) / len(wanted)
 
 
-def same(one: JSON, other: JSON) -> bool:
+def same(one: Json, other: Json) -> bool:
     """Equal in value and type: in Python `True == 1` and `1 == 1.0`, in JSON they are not the same."""
     if type(one) is not type(other):
         return False
@@ -81,11 +67,3 @@ def same(one: JSON, other: JSON) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
     return one == other
-
-
-def _object(text: str) -> dict[str, JSON] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):  # a model may write brackets until it is stopped
-        return None
-    return value if isinstance(value, dict) else None
