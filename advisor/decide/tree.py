@@ -34,6 +34,7 @@ class Node:
 class Edge:
     """Where an answer leads, why, and who says so.
 
+    `answer` is marked for the catalogues; the source tree's own stay as drawn and are translated when shown.
     `test` is the condition; edges of one node are tried in order. `grade` is the strength of the evidence for
     this step, None where it only routes; `contested` names the contradiction (contract X2, X4, X5 ...).
     """

@@ -221,7 +221,7 @@ def _path(path: Sequence[Step]) -> Iterator[str]:
     for step in path:
         mark = t(N_(" (assumed)")) if step.assumed else ""
         graded = t(N_(", evidence {grade}"), grade=step.grade) if step.grade else ""
-        answer = f" -{step.answer}-> " if step.answer else " -> "
+        answer = f" -{t(step.answer)}-> " if step.answer else " -> "
         yield from wrapped(f"{step.edge}: {step.start}{answer}{step.end}{mark}", indent=INDENT, hang=2)
         who = t(
             N_("[{origin}; {source}{graded}]"),

@@ -58,7 +58,7 @@ def advised(advice: Advice) -> Iterator[str]:
     """Say the advice, and the way through the graph that led to it."""
     yield from _heading(3, t(N_("The advice")))
     for step in advice.path:
-        yield from wrapped(f"{step.start} -{step.answer}-> {step.end}: {say(step.why)}", indent=2, hang=2)
+        yield from wrapped(f"{step.start} -{t(step.answer)}-> {step.end}: {say(step.why)}", indent=2, hang=2)
     means = t(LEAVES[advice.primary].means)
     yield from _lines(N_("Advice: {means} [{leaf}]"), means=means, leaf=advice.primary)
     yield from wrapped(f"{t(N_('Confidence'))}: {t(BANDS[advice.confidence.band])}")

@@ -67,5 +67,5 @@ def _lines(node: Node, edges: Sequence[Edge], labels: Mapping[str, str]) -> Iter
         return
     yield f"{node.name}: {labels[node.name]}"
     for edge in out:
-        answer = f"{edge.answer} -> " if edge.answer else "-> "
+        answer = f"{t(edge.answer)} -> " if edge.answer else "-> "
         yield f"    {answer}{edge.end}: {labels[edge.end]}  [{edge.id}]"

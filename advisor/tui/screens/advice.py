@@ -161,13 +161,14 @@ def _leaf(name: str) -> str:
 
 def _value(change: str) -> str:
     """Yes and no in the reader's language; other values stay as one would type them."""
-    return t({"yes": N_("Yes"), "no": N_("No")}.get(change, change))
+    words = {"yes": N_("Yes"), "no": N_("No")}
+    return t(words[change]) if change in words else change
 
 
 def _step(step: Step) -> Iterator[tuple[str, str]]:
     yield ("? " if step.assumed else "✓ ", "$text-warning" if step.assumed else "$text-success")
     label = t(SOURCE_QUESTIONS.get(step.start) or NODES[step.start].label)
-    answer = _value(step.answer.casefold()) if step.start in SOURCE_QUESTIONS else ""
+    answer = t(step.answer) if step.start in SOURCE_QUESTIONS else ""
     yield (f"{label} {answer}".rstrip() + "  ", "bold")
     yield (said(step.why), "")
     if step.grade:
