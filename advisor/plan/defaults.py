@@ -305,7 +305,7 @@ def _lora(stats: DataStats, base: Literal["dense", "nf4"]) -> tuple[Lora, dict[s
 
 def lora_reasons(lora: Lora, rank_why: Reason) -> dict[str, Reason]:
     """Reasons for the fields of a LoRA adaptation; the base's depends on which one it is."""
-    dense = N_("the base stays in 16 bit: exact, and faster than 4 bit")
+    dense = N_("the base is not quantised: exact, and faster than 4 bit")
     nf4 = N_("a 4-bit base: about a quarter of the memory at nearly the same quality")
     found = {
         "kind": Reason(N_("few weights learn, the model keeps what it knows"), {}, "biderman2024"),
