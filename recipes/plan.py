@@ -4,7 +4,18 @@ import hashlib
 import json
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from recipes.words import N_
 
 SCHEMA: Final = 1
 LARGEST: Final = 2**53
@@ -24,6 +35,11 @@ def _plain(text: str) -> str:
     return text
 
 
+def contradiction(text: str, **values: str | int) -> PydanticCustomError:
+    """Two values that cannot both hold, in words of ours (`text` is a marked message) that `read` passes on."""
+    return PydanticCustomError("contradiction", text, {"msgid": text, "values": values})
+
+
 def _encodable(text: str) -> str:
     """Refuse lone surrogates: no file can hold them."""
     text.encode()
@@ -36,6 +52,8 @@ Prose = Annotated[str, Field(max_length=65_536), AfterValidator(_encodable)]
 """Free text of a person or a data set; may have line breaks."""
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 """The name of a run: also the name of its directory."""
+AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""The name of an adapter: also the name of its folder, and part of its tensors' names."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 """A whole number from 1."""
@@ -82,6 +100,14 @@ class LastLayers(Part):
     """How many decoder blocks move, counted from the last."""
 
 
+class Named(Part):
+    """Only the weights move whose names match a pattern, such as `model.layers.*.mlp.*`."""
+
+    kind: Literal["named"] = "named"
+    patterns: Annotated[tuple[Line, ...], Field(min_length=1, max_length=64, strict=False)]
+    """Shell patterns (`*`, `?`, `[...]`) for whole names of weights."""
+
+
 class Lora(Part):
     """Low-rank adapters on frozen weights (Hu et al., 2021); on an NF4 base this is QLoRA (Dettmers et al., 2023).
 
@@ -89,10 +115,10 @@ class Lora(Part):
     """
 
     kind: Literal["lora"] = "lora"
-    base: Literal["dense", "nf4"] = "dense"
-    """How the frozen weights are held: as loaded, or in 4 bit (QLoRA)."""
+    base: Literal["dense", "nf4", "int8"] = "dense"
+    """How the frozen weights are held: as loaded, in 4 bit (QLoRA), or in 8 bit (LLM.int8, Dettmers et al., 2022)."""
     double_quantisation: bool = True
-    """Hold the scales of the 4-bit weights in 8 bit; without effect on a dense base."""
+    """Hold the scales of the 4-bit weights in 8 bit; without effect on another base."""
     rank: Count = 16
     """Columns of the small matrices: their capacity, and their size."""
     alpha: PositiveFloat = 32.0
@@ -101,11 +127,79 @@ class Lora(Part):
     """The share of an adapter's inputs that is dropped in training."""
     rslora: bool = False
     """Scale by the square root of the rank (Kalajdzievski, 2023)."""
+    dora: bool = False
+    """Learn the length of each output row apart from its direction (DoRA, Liu et al., 2024)."""
     targets: Annotated[tuple[Line, ...], Field(min_length=1, max_length=64, strict=False)] = ("all-linear",)
     """Names of the linear modules that get an adapter; `all-linear` alone means each one inside the blocks."""
+    name: AdapterName = "default"
+    """What the adapter is called, beside others on the same base."""
+    beneath: Annotated[tuple[Line, ...], Field(max_length=16, strict=False)] = ()
+    """Directories of LoRA adapters that stand on the base already: active, and frozen."""
 
 
-Adaptation = Annotated[Full | LastLayers | Lora, Field(discriminator="kind")]  # what moves
+class Bottleneck(Part):
+    """Small networks inside the blocks: h + U f(D h), before the residual sum."""
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    placement: Literal["houlsby", "pfeiffer"] = "pfeiffer"
+    """After attention and MLP (Houlsby et al., 2019), or after the MLP alone (Pfeiffer et al., 2021)."""
+    width: Count = 64
+    """How many numbers pass through the narrow part."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    """The function between down and up."""
+
+
+class Prefix(Part):
+    """Learned keys and values in front of each layer's attention (Li and Liang, 2021)."""
+
+    kind: Literal["prefix"] = "prefix"
+    virtual_tokens: Count = 50
+    """How many positions every document gets in front."""
+
+
+class PTuning(Part):
+    """Learned input vectors, made by a small network (Liu et al., 2021)."""
+
+    kind: Literal["p_tuning"] = "p_tuning"
+    virtual_tokens: Count = 20
+    """How many positions every document gets in front."""
+    encoder_width: Count = 128
+    """Width of the network that makes them; it is not needed afterwards."""
+
+
+class PromptTuning(Part):
+    """Learned input vectors (Lester et al., 2021)."""
+
+    kind: Literal["prompt_tuning"] = "prompt_tuning"
+    virtual_tokens: Count = 20
+    """How many positions every document gets in front."""
+    start: Prose | None = None
+    """A text whose tokens are the first vectors; without one they are rows of the vocabulary, drawn."""
+
+
+class Ia3(Part):
+    """Learned factors on keys, values and the MLP's inner activations (Liu et al., 2022)."""
+
+    kind: Literal["ia3"] = "ia3"
+
+
+Adaptation = Annotated[
+    Full | LastLayers | Named | Lora | Bottleneck | Prefix | PTuning | PromptTuning | Ia3,
+    Field(discriminator="kind"),
+]  # what moves
+
+
+def method(adaptation: Adaptation) -> str:
+    """What people call an adaptation, in one word: "qlora", "dora", "prefix" and so on."""
+    match adaptation:
+        case Lora(base="nf4"):
+            return "qdora" if adaptation.dora else "qlora"
+        case Lora(base="int8"):
+            return "lora_8bit"
+        case Lora(dora=True):
+            return "dora"
+        case _:
+            return adaptation.kind
 
 
 class Data(Part):
@@ -124,8 +218,11 @@ class Data(Part):
     """The sum of that file."""
     length_tokens: Count
     """The longest row that is trained, in tokens; text is split into windows of this length."""
-    too_long: Literal["refuse", "drop"] = "drop"
-    """What happens to a longer row; it is never cut silently. Dropped rows are counted and named."""
+    too_long: Literal["refuse", "drop", "truncate", "split"] = "drop"
+    """What happens to a longer row: end the run, leave it out, keep its beginning, or make several of it.
+
+    Whatever happens is counted and told; an answer that was cut loses its end token.
+    """
 
 
 class Schedule(Part):
@@ -153,10 +250,16 @@ class Schedule(Part):
     """How strongly AdamW pulls weights towards zero."""
     clip_norm: PositiveFloat = 1.0
     """A longer gradient is shortened to this norm."""
-    optimizer: Literal["adamw"] = "adamw"
-    """What turns gradients into steps (Loshchilov and Hutter, 2017)."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """AdamW (Loshchilov and Hutter, 2017), or with moments in 8 bit (Dettmers et al., 2021), also pageable."""
+    exact_weights: bool = True
+    """Keep the bits of a 16-bit weight that moves which its type cannot hold: without them small steps are lost."""
     checkpointing: bool = False
     """Recompute activations in the backward instead of keeping them (Chen et al., 2016)."""
+    checkpointing_layers: Count = 1
+    """With `checkpointing`: how many blocks lie between two activations that are kept."""
+    checkpointing_offload: bool = False
+    """With `checkpointing`: keep those activations in the computer's memory instead of the GPU's."""
     seed: Seed = 0
     """Decides the order of the rows, how adapters begin, and dropout."""
     save_every_steps: Count = 100
@@ -189,14 +292,27 @@ class Evaluation(Part):
 
 
 class Layout(Part):
-    """Where it runs: how many processes, and the device each one has."""
+    """Where it runs: how many processes, the device each one has, and what they share."""
 
     processes: Count = 1
-    """How many processes train together."""
+    """How many processes train together, over all nodes; each has one device."""
+    nodes: Count = 1
+    """How many computers they run on."""
+    sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
+    """What several processes divide: nothing (DDP), weights, gradients and moments (FSDP2, ZeRO-3), or the latter
+    two (ZeRO-2, Rajbhandari et al., 2020)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where each process computes; `auto` takes a GPU if there is one."""
     threads: Count | None = None
     """CPU threads of a process; part of the fingerprint, since sums depend on it."""
+    functions: Literal["ours", "stock"] = "ours"
+    """Who computes norms, gated MLPs and LoRA: functions that keep little for the backward, or the libraries."""
+    compile: Literal["auto", "off", "on"] = "auto"
+    """Compile the blocks; `auto` does where a run on a GPU is long enough to earn the compilation back."""
+    cuda_graph: bool = False
+    """Replay a micro-batch as one CUDA graph: an experiment."""
+    deterministic: bool = False
+    """Use only operations that give the same bits each time; slower on a GPU."""
 
 
 class Predicted(Part):
@@ -227,6 +343,65 @@ class Plan(Part):
     evaluation: Evaluation = Evaluation()
     layout: Layout = Layout()
     predicted: Predicted | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Plan":
+        for holds, problem in _contradictions(self):
+            if holds:
+                raise problem
+        return self
+
+
+def _contradictions(plan: Plan) -> tuple[tuple[bool, PydanticCustomError], ...]:
+    """Pairs of values that exclude each other, and the sentence for each."""
+    layout, schedule, adaptation = plan.layout, plan.schedule, plan.adaptation
+    base = adaptation.base if isinstance(adaptation, Lora) else "dense"
+    shards_weights = layout.sharding in ("fsdp2", "zero3")
+    return (
+        (
+            layout.processes % layout.nodes != 0,
+            contradiction(
+                N_(
+                    "layout.processes = {processes} cannot be spread evenly over layout.nodes = {nodes}: "
+                    "make it a multiple"
+                ),
+                processes=layout.processes,
+                nodes=layout.nodes,
+            ),
+        ),
+        (
+            isinstance(adaptation, Lora) and adaptation.dora and base == "int8",
+            contradiction(
+                N_('adaptation.dora does not work on adaptation.base = "int8": choose "dense" or "nf4"')
+            ),
+        ),
+        (
+            layout.sharding == "zero3" and base != "dense",
+            contradiction(
+                N_(
+                    'layout.sharding = "zero3" cannot divide a base in {base}: choose "fsdp2" or "zero2", '
+                    'or adaptation.base = "dense"'
+                ),
+                base=base,
+            ),
+        ),
+        (
+            layout.sharding == "fsdp2" and base == "int8",
+            contradiction(
+                N_('layout.sharding = "fsdp2" cannot divide a base in int8: choose adaptation.base = "nf4"')
+            ),
+        ),
+        (
+            shards_weights and schedule.optimizer != "adamw",
+            contradiction(
+                N_(
+                    'schedule.optimizer = "{optimizer}" does not work on divided weights: choose "adamw", '
+                    'or layout.sharding = "zero2"'
+                ),
+                optimizer=schedule.optimizer,
+            ),
+        ),
+    )
 
 
 class Probe(Part):

@@ -19,7 +19,9 @@ from recipes.words import N_
 MAX_CHARACTERS: Final = 2**20
 """A recipe is a page, not a data set; beyond this somebody passed the wrong file."""
 
-KINDS: Final = frozenset({"full", "last_layers", "lora"})
+KINDS: Final = frozenset(
+    {"full", "last_layers", "named", "lora", "bottleneck", "prefix", "p_tuning", "prompt_tuning", "ia3"}
+)
 
 P = TypeVar("P", bound=Part)
 
@@ -108,6 +110,8 @@ def _problem(kind: type[Part], detail: ErrorDetails) -> Problem:
                     N_("unknown key {key}; did you mean {near}?"), key, values={"key": key, "near": near[0]}
                 )
             return Problem(N_("unknown key {key}"), key, values={"key": key})
+        case "contradiction":
+            return Problem(detail["ctx"]["msgid"], values=detail["ctx"]["values"])
         case "missing":
             return Problem(N_("the key {key} is missing"), key, values={"key": key})
         case _:

@@ -4,15 +4,21 @@ from hypothesis import strategies as st
 
 from recipes.plan import (
     LARGEST,
+    Bottleneck,
     Data,
     Evaluation,
     Full,
+    Ia3,
     LastLayers,
     Layout,
     Lora,
     Model,
+    Named,
     Plan,
     Predicted,
+    Prefix,
+    PromptTuning,
+    PTuning,
     Schedule,
 )
 
@@ -56,8 +62,22 @@ adaptations = st.one_of(
         alpha=positive,
         dropout=share,
         rslora=st.booleans(),
+        dora=st.booleans(),
         targets=st.lists(line, min_size=1, max_size=4).map(tuple),
+        beneath=st.lists(line, max_size=2).map(tuple),
     ),
+    st.builds(Lora, base=st.just("int8")),
+    st.builds(Named, patterns=st.lists(line, min_size=1, max_size=4).map(tuple)),
+    st.builds(
+        Bottleneck,
+        placement=st.sampled_from(["houlsby", "pfeiffer"]),
+        width=count,
+        activation=st.sampled_from(["relu", "gelu", "silu"]),
+    ),
+    st.builds(Prefix, virtual_tokens=count),
+    st.builds(PTuning, virtual_tokens=count, encoder_width=count),
+    st.builds(PromptTuning, virtual_tokens=count, start=st.none() | prose),
+    st.builds(Ia3),
 )
 plans = st.builds(
     Plan,
@@ -67,7 +87,13 @@ plans = st.builds(
     ),
     adaptation=adaptations,
     data=st.builds(
-        Data, train=line, train_sha256=sha256, held_out=line, held_out_sha256=sha256, length_tokens=count
+        Data,
+        train=line,
+        train_sha256=sha256,
+        held_out=line,
+        held_out_sha256=sha256,
+        length_tokens=count,
+        too_long=st.sampled_from(["refuse", "drop", "truncate", "split"]),
     ),
     schedule=st.builds(
         Schedule,
@@ -78,14 +104,23 @@ plans = st.builds(
         learning_rate=positive,
         warmup_share=share,
         clip_norm=positive,
+        optimizer=st.sampled_from(["adamw", "adamw_8bit", "paged_adamw_8bit"]),
+        exact_weights=st.booleans(),
         checkpointing=st.booleans(),
+        checkpointing_layers=count,
         seed=st.integers(0, LARGEST),
     ),
     evaluation=st.builds(
         Evaluation, rows=count, prompt=st.none() | prose, few_shot_prompt=st.none() | prose, primary=line
     ),
     layout=st.builds(
-        Layout, processes=count, device=st.sampled_from(["auto", "cpu", "cuda"]), threads=st.none() | count
+        Layout,
+        processes=count,
+        sharding=st.sampled_from(["none", "zero2"]),
+        device=st.sampled_from(["auto", "cpu", "cuda"]),
+        threads=st.none() | count,
+        functions=st.sampled_from(["ours", "stock"]),
+        compile=st.sampled_from(["auto", "off", "on"]),
     ),
     predicted=st.none()
     | st.builds(Predicted, peak_bytes=count, seconds_low=st.none() | positive, gpu=st.none() | line),

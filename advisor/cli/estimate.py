@@ -19,7 +19,7 @@ from advisor.show import estimate as show
 from advisor.text import N_, inert, t
 from advisor.units import count
 from recipes.exits import Exit
-from recipes.plan import Full, LastLayers, Plan
+from recipes.plan import Plan, method
 
 MILLION: Final = 1e6
 """Time is told for a million tokens where nobody knows the data."""
@@ -103,19 +103,13 @@ def command(
 def _of_recipe(path: Path, machine: Hardware) -> tuple[str, Setup]:
     plan = given.plan(path)
     shape = _model_of(plan, path.parent)
-    return _method(plan), setup(plan, shape, None, device=machine.kind)
+    return method(plan.adaptation), setup(plan, shape, None, device=machine.kind)
 
 
 def _model_of(plan: Plan, beside: Path) -> ModelShape:
     """The recipe's model: a directory beside it or from here, else a name of the catalogue."""
     here = beside / plan.model.id
     return model(str(here)) if here.is_dir() else model(plan.model.id)
-
-
-def _method(plan: Plan) -> str:
-    if isinstance(plan.adaptation, Full | LastLayers):
-        return plan.adaptation.kind
-    return "qlora" if plan.adaptation.base == "nf4" else "lora"
 
 
 def _line(name: str, found: Setup, machine: Hardware) -> show.Line:

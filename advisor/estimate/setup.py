@@ -61,7 +61,7 @@ class Setup:
     accumulates: bool = False
     checkpointing: bool = False
     dtype: Dtype = "bfloat16"
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
 
     def __post_init__(self) -> None:
         """Refuse what no run can be.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
 from advisor.catalog.models import ModelShape, Moe
 from advisor.errors import BadValue
@@ -175,7 +175,11 @@ def trained_layers(shape: ModelShape, adaptation: Adaptation) -> int:
                 )
             return layers
         case _:
-            assert_never(adaptation)
+            raise BadValue(
+                N_("there is no estimate for {kind} yet"),
+                remedy=N_("choose another adaptation"),
+                kind=adaptation.kind,
+            )
 
 
 def trains_head(shape: ModelShape, adaptation: Adaptation) -> bool:
@@ -188,7 +192,11 @@ def trains_head(shape: ModelShape, adaptation: Adaptation) -> bool:
         case Lora():
             return False
         case _:
-            assert_never(adaptation)
+            raise BadValue(
+                N_("there is no estimate for {kind} yet"),
+                remedy=N_("choose another adaptation"),
+                kind=adaptation.kind,
+            )
 
 
 def trained_parameters(shape: ModelShape, adaptation: Adaptation) -> int:
@@ -203,4 +211,8 @@ def trained_parameters(shape: ModelShape, adaptation: Adaptation) -> int:
         case Lora():
             return adapter_parameters(shape, adaptation)
         case _:
-            assert_never(adaptation)
+            raise BadValue(
+                N_("there is no estimate for {kind} yet"),
+                remedy=N_("choose another adaptation"),
+                kind=adaptation.kind,
+            )

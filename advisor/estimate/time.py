@@ -1,7 +1,7 @@
 """How long a training run takes, and what renting the GPU costs: floating-point operations, bytes, a launch floor."""
 
 from math import ceil, sqrt
-from typing import Final, assert_never
+from typing import Final
 
 from advisor.catalog.gpus import Gpu, Hardware
 from advisor.estimate import memory, shapes
@@ -52,7 +52,7 @@ def training_flops(setup: Setup) -> float:
                 forward_flops(setup, labels=labels) + weights + attention + head + 6 * setup.trained + again
             )
         case _:
-            assert_never(setup.adaptation)
+            return 3 * forward_flops(setup, labels=labels) + again
 
 
 def _trained_share(setup: Setup) -> float:

@@ -175,9 +175,14 @@ def _schedule(wanted: Wanted, adaptation: Adaptation, length: int) -> tuple[Sche
         "weight_decay": decay.why,
         "clip_norm": Reason(N_("one wild batch must not undo the others"), {}, "pascanu2012"),
         "optimizer": Reason(N_("the fused form: no copy of what it trains"), {}, "loshchilov2017"),
+        "exact_weights": Reason(
+            N_("16 bits cannot hold small steps; the bits that are missing are kept apart"), {}, "zamirai2020"
+        ),
         "checkpointing": Reason(
             N_("off: recomputing would cost a third to a half more time"), {}, "chen2016"
         ),
+        "checkpointing_layers": Reason(N_("if recomputed at all: each block by itself"), {}, "chen2016"),
+        "checkpointing_offload": Reason(N_("off: moving activations costs time"), {}, "ours"),
         "seed": Reason(N_("fixed, so that the run can be repeated"), {}, "ours"),
         "save_every_steps": often.why,
         "keep_checkpoints": Reason(N_("the last two: an older one is there if one is damaged"), {}, "ours"),
@@ -211,6 +216,14 @@ def _given_reasons(wanted: Wanted) -> dict[str, Reason]:
         "evaluation.few_shot_prompt": hand,
         "evaluation.primary": Reason(N_("the score that decides the verdict"), {}, "you"),
         "layout.processes": Reason(N_("one process for each device that is used"), {}, "hardware"),
+        "layout.nodes": Reason(N_("one computer"), {}, "hardware"),
+        "layout.sharding": Reason(N_("nothing is divided: one device holds it all"), {}, "ours"),
+        "layout.functions": Reason(
+            N_("ours keep less for the backward and give the same values"), {}, "ours"
+        ),
+        "layout.compile": Reason(N_("only where a run is long enough to earn it back"), {}, "ours"),
+        "layout.cuda_graph": Reason(N_("off: an experiment"), {}, "ours"),
+        "layout.deterministic": Reason(N_("off: the same bits each time cost speed on a GPU"), {}, "ours"),
         "layout.device": Reason(N_("{name}"), {"name": wanted.hardware.name}, "hardware"),
     }
 

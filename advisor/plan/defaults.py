@@ -315,6 +315,11 @@ def lora_reasons(lora: Lora, rank_why: Reason) -> dict[str, Reason]:
         "alpha": Reason(N_("twice the rank, so that the rate need not follow the rank"), {}, "biderman2024"),
         "dropout": Reason(N_("none: it costs memory, and gains little here"), {}, "lora-without-regret"),
         "rslora": Reason(N_("only worth a try from rank 64 on"), {}, "kalajdzievski2023"),
+        "dora": Reason(
+            N_("off: a quarter to a third slower, and rarely better than a higher rank"), {}, "ours"
+        ),
+        "name": Reason(N_("the only adapter"), {}, "ours"),
+        "beneath": Reason(N_("no adapter stands on the base already"), {}, "ours"),
         "targets": Reason(N_("all linear layers: attention alone learns less"), {}, "lora-without-regret"),
     }
     return {f"adaptation.{name}": reason for name, reason in found.items()}

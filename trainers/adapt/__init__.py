@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, assert_never, cast
+from typing import Final, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -47,7 +47,9 @@ def adapt(model: PreTrainedModel, adaptation: Adaptation, seed: int) -> Adapted:
         case Lora():
             return _lora(model, adaptation, seed)
         case _:
-            assert_never(adaptation)
+            raise _wrong(
+                N_("adaptation.kind = {kind} cannot be trained yet"), "adaptation.kind", kind=adaptation.kind
+            )
 
 
 def recompute(model: PreTrainedModel) -> None:

@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from recipes.errors import Failure, RecipeError
 from recipes.exits import Exit
 from recipes.plan import Plan, Probe, digest
+from recipes.plan import method as adapted_by
 from recipes.read import read, read_probe
 from recipes.words import N_
 from trainers.checkpoints.storage import replace_file
@@ -194,7 +195,7 @@ def method(plan: Plan | Probe) -> str:
         case Probe():
             return "measure"
         case Plan(adaptation=adaptation):
-            return "qlora" if getattr(adaptation, "base", "") == "nf4" else adaptation.kind
+            return adapted_by(adaptation)
     raise TypeError(type(plan).__name__)
 
 

@@ -16,7 +16,7 @@ from advisor.tui.widgets.memory_bar import MemoryBars, Need
 from advisor.tui.widgets.panel import Panel
 from advisor.tui.widgets.prose import Prose
 from advisor.units import gib, seconds
-from recipes.plan import Lora, Plan
+from recipes.plan import method
 
 SHORT = 40
 """Cells of a value: sums and prompts stand in the recipe in full."""
@@ -53,7 +53,9 @@ class PlanScreen(Page[bool]):
 
     def fill(self) -> None:
         """Draw the bar."""
-        need = Need(_method(self.proposal.plan), self.proposal.fit, self.proposal.estimate.allocated)
+        need = Need(
+            method(self.proposal.plan.adaptation), self.proposal.fit, self.proposal.estimate.allocated
+        )
         self.query_one("#bar", MemoryBars).show((need,), self.usable_bytes)
 
     def _needs(self) -> Iterator[Widget]:
@@ -85,14 +87,6 @@ class PlanScreen(Page[bool]):
     def action_on(self) -> None:
         """Write it down."""
         self.dismiss(True)
-
-
-def _method(plan: Plan) -> str:
-    match plan.adaptation:
-        case Lora(base="nf4"):
-            return "qlora"
-        case _:
-            return plan.adaptation.kind
 
 
 def _short(value: object) -> str:
