@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from advisor.decide.answers import Answers, parse
 
 ROOT = Path(__file__).parent.parent
 CASES = ROOT / "tests" / "data" / "decision_cases.json"
+MORE = ROOT / "tests" / "data" / "decision_sanity.json"
 RESULT = ROOT / "benchmarks" / "results" / "decision.json"
 REPEATS = 200
 CLASSIC = {"RAG": "rag", "FT": "cpt_sft", "Prompt": "few_shot", "FT2": "sft_lora", None: ""}
@@ -53,7 +54,19 @@ def facts(case: Case, *, inferred: bool = True) -> Answers:
 
 def outcome(case: Case, *, inferred: bool = True) -> Outcome:
     """Advise on one case."""
-    advice = advise(facts(case, inferred=inferred))
+    return judged(case, advise(facts(case, inferred=inferred)))
+
+
+def without_one(case: Case) -> Iterator[Outcome]:
+    """Advise on one case again and again, each time with another of its facts left out."""
+    known = case["situation"]["facts"]
+    for left_out in known:
+        kept = {name: value for name, value in known.items() if name != left_out}
+        yield judged(case, advise(parse(kept, "file")))
+
+
+def judged(case: Case, advice: Advice) -> Outcome:
+    """Hold one piece of advice against its case."""
     plan = {stage.leaf for stage in advice.plan}
     warned = {warning.code for warning in advice.warnings}
     return Outcome(
@@ -107,22 +120,29 @@ def main() -> None:
     """Run all cases, print the table, write the result."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--cases", type=Path, default=CASES)
+    options.add_argument("--more", type=Path, default=MORE)
     options.add_argument("--result", type=Path, default=RESULT)
     chosen = options.parse_args()
     read = json.loads(chosen.cases.read_text(encoding="utf-8"))
     cases, contract = read["cases"], read["seed_contract_cases"]
     scored = [case for case in cases if case.get("scored", True)]
+    more = json.loads(chosen.more.read_text(encoding="utf-8"))["cases"]
     full = [outcome(case) for case in scored]
-    for one in [*[outcome(case) for case in contract], *full]:
+    beyond = [outcome(case) for case in more]
+    for one in [*[outcome(case) for case in contract], *full, *beyond]:
         _tell(one)
     result = {
         "contract": summary([outcome(case) for case in contract]),
         "published": summary(full),
         "without_inferred_facts": summary([outcome(case, inferred=False) for case in scored]),
+        "beyond": summary(beyond),
+        "beyond_without_inferred_facts": summary([outcome(case, inferred=False) for case in more]),
+        "one_fact_left_out": summary([one for case in [*scored, *more] for one in without_one(case)]),
         "floors": {
             "always rag": floor(scored, lambda _: "rag"),
             "always sft_lora": floor(scored, lambda _: "sft_lora"),
             "always prompt_engineering": floor(scored, lambda _: "prompt_engineering"),
+            "always few_shot": floor(scored, lambda _: "few_shot"),
             "classic tree": floor(scored, lambda case: CLASSIC[advise(facts(case)).classic_leaf]),
         },
         "advices_per_second": round(speed(scored)),
