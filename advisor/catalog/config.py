@@ -85,12 +85,20 @@ def dimensions(directory: Path) -> Dimensions:
             all such keys are named at once.
     """
     path = directory / "config.json"
-    whole = _load(path)
+    return described(_load(path), str(path))
+
+
+def described(whole: Mapping[str, Any], where: str) -> Dimensions:
+    """Take the dimensions from the content of a `config.json`.
+
+    Raises:
+        ConfigError: Sizes that are missing or impossible; all such keys are named at once.
+    """
     part: dict[str, Any] = next((whole[key] for key in TEXT_PARTS if isinstance(whole.get(key), dict)), {})
     config = {**whole, **part}
     kind = str(config.get("model_type", ""))
-    sizes = _sizes(config, path)
-    moe = _experts(config, sizes["mlp"], path)
+    sizes = _sizes(config, where)
+    moe = _experts(config, sizes["mlp"], where)
     block = BLOCKS.get(kind, "other")
     return Dimensions(
         model_type=kind,
@@ -124,14 +132,14 @@ def _load(path: Path) -> dict[str, Any]:
     return found
 
 
-def _sizes(config: Mapping[str, Any], path: Path) -> dict[str, int]:
+def _sizes(config: Mapping[str, Any], where: str) -> dict[str, int]:
     sizes = {ours: _size(config, names) for ours, names in _NAMES.items()}
     bad = [" / ".join(_NAMES[ours]) for ours, size in sizes.items() if size is None]
     if bad:
         raise ConfigError(
             N_("config.json lacks a whole number above 0 for: {keys}"),
             remedy=N_("only causal language models (decoders) can be read; see `advisor models`"),
-            where=str(path),
+            where=where,
             keys=", ".join(bad),
         )
     full = {ours: size for ours, size in sizes.items() if size is not None}
@@ -149,7 +157,7 @@ def _size(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     return found if 0 < found <= MAX_SIZE else None
 
 
-def _experts(config: Mapping[str, Any], mlp: int, path: Path) -> dict[str, int] | None:
+def _experts(config: Mapping[str, Any], mlp: int, where: str) -> dict[str, int] | None:
     experts = _size(config, _EXPERTS)
     if experts is None:
         return None
@@ -158,6 +166,6 @@ def _experts(config: Mapping[str, Any], mlp: int, path: Path) -> dict[str, int] 
         raise ConfigError(
             N_("config.json has experts, but num_experts_per_tok is missing or larger than their number"),
             remedy=N_("copy the file anew from where the model came from"),
-            where=str(path),
+            where=where,
         )
     return {"experts": experts, "active": active, "mlp": _size(config, ("moe_intermediate_size",)) or mlp}

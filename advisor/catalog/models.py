@@ -6,9 +6,9 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from advisor.catalog.config import dimensions
+from advisor.catalog.config import Dimensions, described, dimensions
 from advisor.catalog.tables import rows
 from advisor.errors import UnknownName
 from advisor.reading import is_directory
@@ -113,10 +113,22 @@ def model(name: str) -> ModelShape:
 
 def local(directory: Path) -> ModelShape:
     """Read the shape of the model in `directory` from its `config.json`; an unknown architecture says so."""
-    found = dimensions(directory)
+    return _shape(dimensions(directory), str(directory), str(directory / "config.json"))
+
+
+def configured(config: Mapping[str, Any], name: str) -> ModelShape:
+    """The shape of a model whose `config.json` has this content.
+
+    Raises:
+        ConfigError: It is not that of a causal language model.
+    """
+    return _shape(described(config, name), name, name)
+
+
+def _shape(found: Dimensions, name: str, source: str) -> ModelShape:
     sizes, moe = found.sizes, Moe(**found.moe) if found.moe else None
     return ModelShape(
-        name=str(directory),
+        name=name,
         layers=sizes["layers"],
         hidden=sizes["hidden"],
         heads=sizes["heads"],
@@ -134,5 +146,5 @@ def local(directory: Path) -> ModelShape:
         attention=found.model_type,
         verified=True,
         notes=found.note,
-        source=str(directory / "config.json"),
+        source=source,
     )

@@ -16,6 +16,7 @@ from advisor.estimate.terms import Interval, Moment
 from advisor.estimate.time import training_seconds
 from advisor.plan.fits import METHODS, configuration
 from advisor.show import estimate as show
+from advisor.show.batch import answer
 from advisor.text import N_, inert, t
 from advisor.units import count
 from recipes.exits import Exit
@@ -48,6 +49,13 @@ MILLION: Final = 1e6
 @click.option("--vram", type=float, help=t(N_("Memory of the card in GB.")))
 @click.option("--gpu", help=t(N_("A card of the catalogue.")))
 @click.option("--require-fit", is_flag=True, help=t(N_("End with exit code 4 if nothing shown fits.")))
+@click.option(
+    "--spec",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=t(
+        N_("A JSON file with one configuration or a list of them; answers in the same order (with --json).")
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
 @click.pass_context
 def command(
@@ -61,9 +69,13 @@ def command(
     vram: float | None,
     gpu: str | None,
     require_fit: bool,
+    spec: Path | None,
     as_json: bool,
 ) -> None:
     """Show, term by term, the memory and time that RECIPE, or a model with each method, needs."""
+    if spec is not None:
+        _batch(ctx, spec, as_json=as_json, alone=recipe is None and model_name is None)
+        return
     if (recipe is None) == (model_name is None):
         raise click.UsageError(t(N_("give either a recipe or --model")), ctx)
     machine = hardware(vram, gpu)
@@ -98,6 +110,13 @@ def command(
         click.echo(show.text(_title(setups[0][1]), lines, machine))
     if require_fit and all(line.fit != "fits" for line in lines):
         ctx.exit(Exit.ENVIRONMENT)
+
+
+def _batch(ctx: click.Context, spec: Path, *, as_json: bool, alone: bool) -> None:
+    if not (as_json and alone):
+        raise click.UsageError(t(N_("--spec goes with --json, and with neither a recipe nor --model")), ctx)
+    found = given.records(spec)
+    voice.envelope("estimate", [answer(record) for record in found])
 
 
 def _of_recipe(path: Path, machine: Hardware) -> tuple[str, Setup]:

@@ -14,7 +14,7 @@ from advisor.catalog.models import ModelShape
 from advisor.estimate import shapes
 from advisor.estimate.activations import Saved, saved
 from advisor.estimate.setup import Setup, require_known
-from advisor.estimate.terms import Estimate, Fit, Interval, Moment, Term
+from advisor.estimate.terms import Estimate, Fit, Interval, Kind, Moment, Term
 from advisor.units import GIB, count
 from recipes.plan import Full, Lora
 from recipes.words import N_
@@ -42,8 +42,8 @@ LIKELY_MARGIN: Final = 1.05
 """How far above the lower bound the card must be before we say "likely"."""
 
 
-def _term(name: str, size: float, arithmetic: str, source: str = "dry-run") -> Term:
-    return Term(name, round(size), arithmetic, source)
+def _term(name: str, size: float, arithmetic: str, source: str = "dry-run", kind: Kind = "transient") -> Term:
+    return Term(name, round(size), arithmetic, source, kind)
 
 
 def weights(setup: Setup) -> Term:
@@ -51,13 +51,15 @@ def weights(setup: Setup) -> Term:
     shape, e = setup.shape, setup.element_bytes
     everything = shapes.parameters(shape)
     if not setup.base_is_nf4:
-        return _term(N_("weights"), everything * e, f"{count(everything)} x {e}", setup.shape.source)
+        return _term(
+            N_("weights"), everything * e, f"{count(everything)} x {e}", setup.shape.source, kind="weights"
+        )
     quantised = shapes.linear_weights(shape)
     if setup.profile.experts_quantised:
         quantised += shapes.expert_weights(shape)
     each, rest = _nf4_bytes(setup), everything - quantised
     sums = f"{count(quantised)} x {each:.4f} + {count(rest)} x {e}"
-    return _term(N_("weights"), quantised * each + rest * e, sums, "dettmers2023")
+    return _term(N_("weights"), quantised * each + rest * e, sums, "dettmers2023", kind="weights")
 
 
 def _nf4_bytes(setup: Setup) -> float:
@@ -69,34 +71,40 @@ def adapters(setup: Setup) -> Term:
     """Adapter weights; nothing where the model itself moves."""
     trained = setup.trained if isinstance(setup.adaptation, Lora) else 0
     size = trained * setup.trained_bytes
-    return _term(N_("adapters"), size, f"{count(trained)} x {setup.trained_bytes}", "hu2021")
+    return _term(N_("adapters"), size, f"{count(trained)} x {setup.trained_bytes}", "hu2021", kind="weights")
 
 
 def optimizer(setup: Setup) -> Term:
     """AdamW keeps two moments for each trained weight, in the weight's type."""
     size = setup.trained * 2 * setup.trained_bytes
     return _term(
-        N_("optimizer"), size, f"{count(setup.trained)} x 2 x {setup.trained_bytes}", "loshchilov2017"
+        N_("optimizer"),
+        size,
+        f"{count(setup.trained)} x 2 x {setup.trained_bytes}",
+        "loshchilov2017",
+        kind="optimizer",
     )
 
 
 def workspace(setup: Setup) -> Term:
     """Scratch memory of the matrix library, one piece for each thread that computes."""
     size = setup.profile.workspace_bytes
-    return _term(N_("workspace"), size, f"{size}", "cuda-allocator")
+    return _term(N_("workspace"), size, f"{size}", "cuda-allocator", kind="workspace")
 
 
 def runtime(setup: Setup) -> Term:
     """What the libraries take in a process's own memory once they compute (on a CPU, where it is counted)."""
     size = setup.profile.runtime_bytes
-    return _term(N_("libraries"), size, f"{size}", "embedded-example")
+    return _term(N_("libraries"), size, f"{size}", "embedded-example", kind="workspace")
 
 
 def held_gradients(setup: Setup) -> Term:
     """Gradients of earlier micro-batches, which live through the forward of the next one."""
     trained = setup.trained if setup.accumulates else 0
     size = trained * setup.trained_bytes
-    return _term(N_("accumulated gradients"), size, f"{count(trained)} x {setup.trained_bytes}")
+    return _term(
+        N_("accumulated gradients"), size, f"{count(trained)} x {setup.trained_bytes}", kind="gradients"
+    )
 
 
 def stored(setup: Setup) -> Term:
@@ -105,10 +113,16 @@ def stored(setup: Setup) -> Term:
     if setup.checkpointing:
         each = setup.profile.stored_per_hidden * setup.element_bytes / 2 * setup.shape.hidden
         return _term(
-            N_("checkpoints"), layers * tokens * each, f"{layers} x {tokens} x {each:.0f}", "chen2016"
+            N_("checkpoints"),
+            layers * tokens * each,
+            f"{layers} x {tokens} x {each:.0f}",
+            "chen2016",
+            kind="stored",
         )
     each = saved(setup).total
-    return _term(N_("activations"), layers * tokens * each, f"{layers} x {tokens} x {each:.0f}")
+    return _term(
+        N_("activations"), layers * tokens * each, f"{layers} x {tokens} x {each:.0f}", kind="stored"
+    )
 
 
 def head(setup: Setup) -> Term:
@@ -153,7 +167,7 @@ def head_gradient(setup: Setup) -> Term:
 
 def _head_gradient(setup: Setup, *, made: bool) -> Term:
     matrix, e = shapes.head_weights(setup.shape) if made else 0, setup.element_bytes
-    return _term(N_("head gradient"), matrix * e, f"{count(matrix)} x {e}")
+    return _term(N_("head gradient"), matrix * e, f"{count(matrix)} x {e}", kind="gradients")
 
 
 def backward(setup: Setup) -> Term:
@@ -209,7 +223,12 @@ def block_gradients(setup: Setup) -> Term:
     """Gradients when the first block's backward runs: all but the embedding's, which comes after it."""
     later = shapes.head_weights(setup.shape) if _moves_embedding(setup) and not setup.shape.tied else 0
     trained = 0 if setup.accumulates else setup.trained - later
-    return _term(N_("gradients"), trained * setup.trained_bytes, f"{count(trained)} x {setup.trained_bytes}")
+    return _term(
+        N_("gradients"),
+        trained * setup.trained_bytes,
+        f"{count(trained)} x {setup.trained_bytes}",
+        kind="gradients",
+    )
 
 
 def _moves_embedding(setup: Setup) -> bool:
@@ -219,18 +238,24 @@ def _moves_embedding(setup: Setup) -> bool:
 def gradients(setup: Setup) -> Term:
     """Gradients of everything that moves, where no earlier micro-batch holds them already."""
     trained = 0 if setup.accumulates else setup.trained
-    return _term(N_("gradients"), trained * setup.trained_bytes, f"{count(trained)} x {setup.trained_bytes}")
+    return _term(
+        N_("gradients"),
+        trained * setup.trained_bytes,
+        f"{count(trained)} x {setup.trained_bytes}",
+        kind="gradients",
+    )
 
 
 def last_block_gradients(setup: Setup) -> Term:
     """Gradients of the last block, which grow while its saved tensors are still there."""
     if setup.accumulates or isinstance(setup.adaptation, Lora):
-        return _term(N_("gradients of the last block"), 0, "0")
+        return _term(N_("gradients of the last block"), 0, "0", kind="gradients")
     weights_ = shapes.block_parameters(setup.shape)
     return _term(
         N_("gradients of the last block"),
         weights_ * setup.element_bytes,
         f"{count(weights_)} x {setup.element_bytes}",
+        kind="gradients",
     )
 
 
@@ -247,7 +272,9 @@ def tied_gradient(setup: Setup) -> Term:
     shape, e = setup.shape, setup.element_bytes
     twice = bool(shape.tied) and shapes.trains_head(shape, setup.adaptation)
     matrix = shapes.head_weights(shape) if twice else 0
-    return _term(N_("further gradients of a tied head"), 2 * matrix * e, f"2 x {count(matrix)} x {e}")
+    return _term(
+        N_("further gradients of a tied head"), 2 * matrix * e, f"2 x {count(matrix)} x {e}", kind="gradients"
+    )
 
 
 def step_copies(setup: Setup) -> Term:

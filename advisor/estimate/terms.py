@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
+
+Kind = Literal["weights", "optimizer", "gradients", "stored", "transient", "workspace"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""What an addend is, in the words of a breakdown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One addend: how many bytes, the arithmetic that gave them, and who says so."""
+    """One addend: how many bytes, the arithmetic that gave them, who says so, and what kind of thing it is."""
 
     name: str
     bytes: int
     arithmetic: str
     source: str
+    kind: Kind = "transient"
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,3 +123,87 @@ def test_gpus_tell_what_is_here(capsys):
 
     assert found["here"]["usable_bytes"] > 0
     assert all("H100" in row["name"] for row in found["gpus"])
+
+
+def records(tmp_path, *rows):
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(rows[0] if len(rows) == 1 else list(rows)))
+    return str(path)
+
+
+A100 = {
+    "id": "one",
+    "model": "mistralai/Mistral-7B-v0.1",
+    "method": "lora",
+    "lora_rank": 16,
+    "lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
+    "seq_len": 4096,
+    "micro_batch": 4,
+    "grad_ckpt": True,
+    "weights_dtype": "bf16",
+    "adapter_dtype": "fp32",
+    "loss": "full_fp32_upcast",
+    "optimizer": "adamw_foreach",
+    "versions": {"transformers": "4.48.1"},
+    "profile": "trl",
+    "gpu": "A100 SXM4 80GB",
+    "lora_dropout": None,
+}
+
+
+def test_a_batch_is_answered_in_order_and_one_bad_record_disturbs_no_other(capsys, tmp_path):
+    path = records(tmp_path, A100, {**A100, "id": "two", "seq_len": 0}, 7, {**A100, "id": "three"})
+    first, second, third, fourth = data_of(capsys, "estimate", "--spec", path)
+
+    assert (first["id"], second["id"], fourth["id"]) == ("one", "two", "three")
+    assert [row["status"] for row in (first, second, third)] == ["ok", "unsupported", "unsupported"]
+    assert "seq_len" in second["reason"]
+    assert first["peak_allocated_bytes"] == pytest.approx(26.705e9, rel=2e-3)
+    assert sum(first["breakdown"].values()) == first["peak_allocated_bytes"]
+    assert first["verdict"] == "fits"
+
+
+def test_one_object_is_a_batch_of_one(capsys, tmp_path):
+    assert [row["status"] for row in data_of(capsys, "estimate", "--spec", records(tmp_path, A100))] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"micro_batch": -1}, "micro_batch"),
+        ({"micro_batch": True}, "micro_batch"),
+        ({"seq_len": 10**9, "micro_batch": 10**9}, "seq_len"),
+        ({"seq_len": None}, "seq_len"),
+        ({"lora_rank": "16"}, "lora_rank"),
+        ({"lora_targets": "q_proj"}, "lora_targets"),
+        ({"lora_dropout": 3}, "lora_dropout"),
+        ({"grad_ckpt": "yes"}, "grad_ckpt"),
+        ({"model": None}, "model"),
+        ({"model": "no/such"}, "no/such"),
+        ({"model_config": {"hidden_size": 4}}, "num_hidden_layers"),
+        ({"versions": "4.48.1"}, "versions"),
+        ({"method": "magic"}, "magic"),
+    ],
+)
+def test_a_record_with_an_impossible_field_is_refused_by_its_name(capsys, tmp_path, changes, named):
+    (row,) = data_of(capsys, "--lang", "en", "estimate", "--spec", records(tmp_path, {**A100, **changes}))
+
+    assert row["status"] == "unsupported"
+    assert named in row["reason"]
+
+
+@pytest.mark.parametrize("content", ["", "7", '"text"', "{", "[" * 100_000])
+def test_a_file_without_records_is_a_usage_error(capsys, tmp_path, content):
+    path = tmp_path / "records.json"
+    path.write_text(content)
+    code, _, err = run(capsys, "estimate", "--json", "--spec", str(path))
+
+    assert code == Exit.USAGE
+    assert "Traceback" not in err
+
+
+def test_records_go_with_json_alone(capsys, tmp_path):
+    path = records(tmp_path, A100)
+
+    assert run(capsys, "estimate", "--spec", path)[0] == Exit.USAGE
+    assert run(capsys, "estimate", "--spec", path, "--model", "qwen3-8b", "--json")[0] == Exit.USAGE
