@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import torch
+from torch import Tensor
 
 from recipes.plan import Schedule
 from trainers.data import Example
@@ -106,25 +107,26 @@ def rows(examples: Sequence[Example], capacity: int, device: torch.device) -> It
 
 
 def flatten(examples: Sequence[Example], device: torch.device) -> Batch:
-    """Lay documents end to end; positions restart at each, and targets are shifted within each."""
+    """Lay documents end to end; positions restart at each, and targets are shifted within each.
+
+    Everything a forward would have to ask the device for is worked out here, on the host.
+    """
     ends = [0, *accumulate(len(example.ids) for example in examples)]
     spans = tuple(pairwise(ends))
-    ids = [token for example in examples for token in example.ids]
-    positions = [place for example in examples for place in range(len(example.ids))]
-    targets = [
-        start + i
-        for start, e in zip(ends, examples, strict=False)
-        for i in range(1, len(e.ids))
-        if e.trained[i]
-    ]
-    offsets = torch.tensor(ends, dtype=torch.int32).to(device)
-    longest = max(stop - start for start, stop in spans)
+    ids_T = torch.tensor([token for example in examples for token in example.ids])
+    trained_T = torch.tensor([flag for example in examples for flag in example.trained])
+    starts, lengths = torch.tensor(ends[:-1]), torch.tensor([stop - start for start, stop in spans])
+    trained_T[starts] = False  # nothing stands before a first token, so nothing predicts it
+    places_N = trained_T.nonzero()[:, 0]
+    offsets = _moved(torch.tensor(ends, dtype=torch.int32), device)
+    longest = int(lengths.max())
     return Batch(
-        ids_1T=torch.tensor([ids]).to(device),
-        positions_1T=torch.tensor([positions]).to(device),
-        index_N=torch.tensor([place - 1 for place in targets], dtype=torch.long).to(device),
-        target_N=torch.tensor([ids[place] for place in targets], dtype=torch.long).to(device),
+        ids_1T=_moved(ids_T[None], device),
+        positions_1T=_moved((torch.arange(len(ids_T)) - starts.repeat_interleave(lengths))[None], device),
+        index_N=_moved(places_N - 1, device),
+        target_N=_moved(ids_T[places_N], device),
         spans=spans,
+        cuts=tuple(torch.searchsorted(places_N, torch.tensor(ends)).tolist()),
         attention={
             "cu_seq_lens_q": offsets,
             "cu_seq_lens_k": offsets,
@@ -134,6 +136,11 @@ def flatten(examples: Sequence[Example], device: torch.device) -> Batch:
         },
         places=tuple(example.place for example in examples),
     )
+
+
+def _moved(host: Tensor, device: torch.device) -> Tensor:
+    """The same numbers on `device`; to a GPU without waiting for it, which takes memory that cannot be paged."""
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def _group(
@@ -154,4 +161,4 @@ def _group(
 
 def _silent(batch: Batch) -> Batch:
     """The same row with nothing to learn: it keeps a process in step with the others at the end of an epoch."""
-    return replace(batch, index_N=batch.index_N[:0], target_N=batch.target_N[:0])
+    return replace(batch, index_N=batch.index_N[:0], target_N=batch.target_N[:0], cuts=(0,) * len(batch.cuts))

@@ -6,8 +6,9 @@ Letters of shapes: T tokens of a flat row, N positions that predict a trained to
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ class Batch:
     """One micro-batch: whole documents in one flat row, with all that a forward needs and no mask.
 
     `ids_1T` int64, `positions_1T` int64 (restart at each document), `index_N` int64 (where a trained token is
-    predicted), `target_N` int64 (that token). `spans` are the documents as (start, stop). `attention` are the
-    keyword arguments of packed attention. `places` name the rows, as `file:line`.
+    predicted), `target_N` int64 (that token). `spans` are the documents as (start, stop); the trained tokens of
+    document i are `cuts[i]` to `cuts[i + 1]` of `target_N`. `attention` are the keyword arguments of packed
+    attention. `places` name the rows, as `file:line`.
     """
 
     ids_1T: Tensor
@@ -31,6 +33,7 @@ class Batch:
     index_N: Tensor
     target_N: Tensor
     spans: tuple[tuple[int, int], ...]
+    cuts: tuple[int, ...]
     attention: Mapping[str, object]
     places: tuple[str, ...]
 
@@ -71,7 +74,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimizer step saw; `loss` is the mean over the trained tokens of all processes."""
+    """What one optimizer step saw; `loss` is the mean over the trained tokens of all processes.
+
+    `seconds` is its share of the time since the last look.
+    """
 
     number: int
     loss: float
@@ -112,12 +118,13 @@ def train(
     clip_norm: float,
     seed: int = 0,
     last_loss: float | None = None,
-) -> Iterator[Step]:
-    """Train, one optimizer step for each group, and tell each step when it is done.
+    look: Callable[[int], bool] = lambda _: True,
+) -> Iterator[tuple[Step, ...]]:
+    """Train, one optimizer step for each group, and tell the steps between two looks together.
 
-    The guard stands before the step: a loss or a gradient norm that is not finite ends the training with all
-    weights and moments as they were. It costs one wait for the device a step, the one that telling the loss
-    costs anyway.
+    Between two looks nothing waits for the device: losses and norms stay there. The guard stands before each step
+    all the same: a loss or a gradient norm that is not finite holds the optimizer, on the device, in that step and
+    in all that follow, so weights and moments stay as they were until the next look ends the training.
 
     Args:
         learner: As `engine.prepare` gave it back.
@@ -129,14 +136,20 @@ def train(
         seed: What is drawn in a step (dropout) follows from it, the step and the process, and from nothing
             before: a resumed step draws what the first one drew.
         last_loss: The loss before the first group, for the message of the guard.
+        look: Whether to look after a step; the same answer in every process. The last step is always looked at.
+
+    Yields:
+        The steps since the last look; model and optimizer are as the last of them left them.
 
     Raises:
-        NotFinite: With the step and its rows.
+        NotFinite: With the step and its rows, once the steps before it are told.
     """
     weights = [p for p in learner.parameters() if p.requires_grad]
     learner.train()
+    bad = torch.zeros((), device=engine.device)
+    seen: list[_Seen] = []
+    began = time.monotonic()
     for group in groups:
-        began = time.monotonic()
         torch.manual_seed(_drawn(seed, group.step, engine.rank))
         rate = learning_rate(group.step)
         for settings in optimizer.param_groups:
@@ -147,15 +160,66 @@ def train(
             engine.backward(loss * (engine.processes / group.count))  # the engine averages: undo it
             total += loss.detach()
         norm = engine.clip(weights, clip_norm)
-        mean, grad_norm = torch.stack([engine.sum(total) / group.count, norm.to(total)]).tolist()
-        if not (math.isfinite(mean) and math.isfinite(grad_norm)):
-            optimizer.zero_grad(set_to_none=True)
-            raise _not_finite(group, mean, grad_norm, last_loss)
-        optimizer.step()
+        numbers = torch.stack([engine.sum(total) / group.count, norm.to(total)])
+        bad = torch.maximum(bad, (~torch.isfinite(numbers)).any().to(bad))
+        seen.append(_Seen(replace(group, batches=()), rate, numbers))
+        held = _hold(optimizer, bad)
+        if not held:
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        last_loss = mean
-        seconds = time.monotonic() - began
-        yield Step(group.step, mean, grad_norm, rate, group.tokens, group.count, seconds)
+        if held or look(group.step):
+            last_loss = yield from _told(seen, time.monotonic() - began, last_loss)
+            seen, began = [], time.monotonic()
+    if seen:
+        yield from _told(seen, time.monotonic() - began, last_loss)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A step that is done, as far as the host knows: `numbers` are loss and gradient norm, on the device."""
+
+    group: Group
+    rate: float
+    numbers: Tensor
+
+
+def _hold(optimizer: torch.optim.Optimizer, bad: Tensor) -> bool:
+    """Keep the next step from changing anything if `bad` is not 0; whether the host has to do it.
+
+    Optimizers that torch's own gradient scaler trusts to read `found_inf` on the device are told there; of the
+    others each step costs a wait for the device.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    if not getattr(inner, "_step_supports_amp_scaling", False):
+        return bool(bad)
+    inner.grad_scale, inner.found_inf = None, bad
+    return False
+
+
+def _told(
+    seen: Sequence[_Seen], seconds: float, last_loss: float | None
+) -> Generator[tuple[Step, ...], None, float | None]:
+    """Look at the device once, and tell the steps up to the first that is not finite; their last loss.
+
+    Raises:
+        NotFinite: There is such a step.
+    """
+    found: list[list[float]] = torch.stack([one.numbers for one in seen]).tolist()
+    finite = list(takewhile(lambda numbers: all(map(math.isfinite, numbers)), found))
+    steps = tuple(
+        _step(one, *numbers, seconds / len(seen)) for one, numbers in zip(seen, finite, strict=False)
+    )
+    if steps:
+        yield steps
+        last_loss = steps[-1].loss
+    if len(steps) < len(seen):
+        raise _not_finite(seen[len(steps)].group, *found[len(steps)], last_loss)
+    return last_loss
+
+
+def _step(seen: _Seen, loss: float, grad_norm: float, seconds: float) -> Step:
+    group = seen.group
+    return Step(group.step, loss, grad_norm, seen.rate, group.tokens, group.count, seconds)
 
 
 def _drawn(seed: int, step: int, rank: int) -> int:

@@ -6,6 +6,7 @@ Letters of shapes: T tokens, N positions that predict a trained token, H hidden,
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -38,8 +39,8 @@ def packed_nll(causal: PreTrainedModel, batch: Batch) -> Tensor:
 def stock_nll(causal: PreTrainedModel, batch: Batch) -> Tensor:
     """Document by document through the model's own forward: right for every architecture, and slower."""
     total = torch.zeros((), device=batch.ids_1T.device)
-    for (start, stop), logits in zip(batch.spans, _logits(causal, batch), strict=True):
-        inside = (batch.index_N >= start) & (batch.index_N < stop)
+    trained = [slice(a, b) for a, b in pairwise(batch.cuts)]
+    for (start, _), inside, logits in zip(batch.spans, trained, _logits(causal, batch), strict=True):
         chosen = logits.index_select(0, batch.index_N[inside] - start).float()
         total = total + F.cross_entropy(chosen, batch.target_N[inside], reduction="sum")
     return total
@@ -172,7 +173,7 @@ def _two_documents(causal: PreTrainedModel, first: int, second: int) -> Batch:
     lengths = {"max_length_q": second, "max_length_k": second}
     attention = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "spans": spans, **lengths}
     nothing = torch.empty(0, dtype=torch.long, device=device)
-    return Batch(ids, positions, nothing, nothing, spans, attention, ())
+    return Batch(ids, positions, nothing, nothing, spans, (0, 0, 0), attention, ())
 
 
 def plain_head(causal: PreTrainedModel) -> bool:

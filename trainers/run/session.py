@@ -1,8 +1,10 @@
 """The training of a run: from the last checkpoint, if there is one, to the last step."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 import torch
 
@@ -24,6 +26,9 @@ from trainers.optim import adamw, learning_rate
 from trainers.policy import Policy, with_model
 from trainers.run import Job, method
 from trainers.run.control import Stopped, Wish
+
+LOOK_STEPS: Final = 10
+"""How often, at least, a GPU is asked how the steps went; until then it never waits for the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
     )
     peak.start()
     with policy.as_trained():
-        for step in train(
+        for done in train(
             learner,
             groups,
             optimizer,
@@ -112,8 +117,9 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
             clip_norm=schedule.clip_norm,
             seed=schedule.seed,
             last_loss=progress.last_loss,
+            look=partial(_looks, course),
         ):
-            progress = _after(course, step, progress)
+            progress = _after(course, done, progress)
         held_out_loss = _watched_loss(course)
     policy.model.eval()
     return Learned(policy, progress, held_out_loss, adapted.trainable, parameters)
@@ -158,10 +164,23 @@ def _restored(course: _Course) -> Progress:
     return found.checkpoint.progress
 
 
-def _after(course: _Course, step: Step, progress: Progress) -> Progress:
-    """Everything that hangs on a step: tell it, look at the held-out rows, obey, save."""
-    progress = _advanced(progress, step, course.peak.read())
-    _tell(course, step, progress)
+def _looks(course: _Course, step: int) -> bool:
+    """Whether the host waits for the device after `step`: where something hangs on it, and every few steps."""
+    schedule = course.schedule
+    return (
+        course.engine.device.type == "cpu"  # where there is nobody to wait for
+        or _due(step, LOOK_STEPS)
+        or _due(step, schedule.save_every_steps)
+        or _due(step, schedule.evaluate_every_steps)
+        or (course.engine.processes == 1 and course.job.control.wish() is not Wish.NONE)
+    )
+
+
+def _after(course: _Course, steps: Sequence[Step], progress: Progress) -> Progress:
+    """Everything that hangs on steps: tell them, and after the last look at held-out rows, obey, save."""
+    for step in steps:
+        progress = _advanced(progress, step, course.peak.read())
+        _tell(course, step, progress)
     wish = _wished(course, step.number)
     last = step.number == course.steps
     if wish is Wish.EVALUATE or (_due(step.number, course.schedule.evaluate_every_steps) and not last):
