@@ -1,26 +1,10 @@
-"""How weights move: the optimizer, and the learning rate as a pure function of the step."""
+"""The learning rate as a pure function of the step."""
 
 import math
 from collections.abc import Callable
 from typing import assert_never
 
-import torch
-from torch import nn
-
 from recipes.plan import Schedule
-
-
-def adamw(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2017), fused: it adds no copy of the trained weights.
-
-    Vectors (norms, biases) are not decayed: pulling a scale towards zero regularises nothing.
-    """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    settings = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([s for s in settings if s["params"]], lr=schedule.learning_rate, fused=True)
 
 
 def learning_rate(schedule: Schedule, steps: int) -> Callable[[int], float]:
