@@ -29,7 +29,8 @@ class Gpu:
     """One GPU, or one computer with unified memory; None where no source says.
 
     `memory_gb` is the size on the box (GiB, as makers count it), `bandwidth_gbs` in 10^9 bytes a second,
-    `bf16_tflops` dense with fp32 accumulation in 10^12 a second, prices in USD for an hour's rent.
+    `bf16_tflops` dense with fp32 accumulation in 10^12 a second, prices in USD for an hour's rent, `power_watts`
+    the limit of the board, `link_gbs` in 10^9 bytes a second to the other cards of a node (one direction).
     """
 
     name: str
@@ -43,6 +44,10 @@ class Gpu:
     bandwidth_gbs: float | None = None
     bf16_tflops: float | None = None
     tflops_note: str = ""
+    power_watts: float | None = None
+    power_source: str = ""
+    link_gbs: float | None = None
+    link_source: str = ""
     price_low_usd: float | None = None
     price_high_usd: float | None = None
     price_date: str | None = None

@@ -1,108 +1,255 @@
-"""How long a training run takes, and what renting the GPU costs: floating-point operations, bytes, a launch floor."""
+"""How long training takes, and what it costs: operations, bytes and kernels against the rates of the hardware.
 
-from math import ceil, sqrt
-from typing import Final
+A micro-batch takes the device the sum of its matrix products, its attention and the bytes it streams, each at the
+share of the published peak that such kernels reach; the host needs its time for every kernel it launches, and the
+two run side by side. Several devices also exchange weights and gradients. Everything is an interval: rates are in
+`rates.toml`, and where the card's own are not published there is a reason instead of a number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from advisor.catalog.gpus import Gpu, Hardware
-from advisor.estimate import memory, shapes
+from advisor.estimate import rates, shapes
 from advisor.estimate.setup import Setup
 from advisor.estimate.terms import Interval
-from recipes.plan import Full, LastLayers, Lora
+from advisor.estimate.work import Work, forward_flops, micro_batch, step
+from recipes.plan import Layout
+from recipes.words import N_
 
-FULL_EFFICIENCY: Final = (0.60, 0.70)
-LORA_EFFICIENCY: Final = (0.50, 0.60)
-NF4_EFFICIENCY: Final = (0.44, 0.70)
-"""Share of the dense peak that training reaches, recomputation counted as work: 69 rows measured on an A100 at
-4,096 tokens ("fms-acceleration"). The lowest and the highest of each group."""
-LAUNCH_SECONDS: Final = (0.002, 0.005)
-"""Host time for one layer of one micro-batch: ours without arithmetic (2 ms), a stack of 2023 fitted (5 ms)."""
-UNPROBED: Final = (0.8, 1.25)
-"""Without a measurement on the machine itself nobody can promise better than a quarter."""
-CPU_SPREAD: Final = (0.6, 2.2)
-"""Training against `forward passes x operations`: small products waste a CPU, and its load changes."""
+ALONE: Final = Layout()
+"""One process, nothing divided."""
+HOUR: Final = 3600
+KWH: Final = 3.6e6
+
+Limit = Literal["arithmetic", "bandwidth", "launches", "exchange"]
 
 
-def forward_flops(setup: Setup, *, labels: float) -> float:
-    """Floating-point operations of the forward pass for one token; `labels` is the share that meets the head."""
-    shape = setup.shape
-    head = 2 * shapes.head_weights(shape) * labels
-    return _blocks(setup) + head
+@dataclass(frozen=True, slots=True)
+class Untimed:
+    """Why there is no time: a message id with `{name}` places, and the values."""
+
+    text: str
+    values: Mapping[str, str | int | float]
+
+    def __str__(self) -> str:
+        return self.text.format(**self.values)
 
 
-def _blocks(setup: Setup) -> float:
-    """Of all decoder blocks: two for each weight, and causal attention over half of the longest document."""
-    shape = setup.shape
-    attention = 2 * setup.longest_tokens * shape.queries * shape.layers
-    return 2 * shapes.matmul_weights(shape) + attention
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Time, energy and rent of a run, without loading and evaluation. Seconds, tokens a second, kWh, USD.
+
+    `expected` is the likeliest time of one micro-batch; `limited_by` says what takes most of it. Tokens a second are
+    those of all devices together. None where the catalogue has no power limit, or no dated quote.
+    """
+
+    expected: float
+    micro_batch: Interval
+    step: Interval
+    total: Interval
+    tokens_per_second: Interval
+    limited_by: Limit
+    energy_kwh: Interval | None = None
+    rent_usd: Interval | None = None
 
 
-def training_flops(setup: Setup) -> float:
-    """Floating-point operations of forward, backward and recomputation for one token."""
-    labels, share = setup.label_share, _trained_share(setup)
-    blocks, head = _blocks(setup), 2 * shapes.head_weights(setup.shape) * setup.label_share
-    again = blocks * share if setup.checkpointing else 0.0
-    match setup.adaptation:
-        case Full() | LastLayers():
-            head_passes = 3 if shapes.trains_head(setup.shape, setup.adaptation) else 2
-            return blocks * (1 + 2 * share) + head * head_passes + again
-        case Lora():
-            weights = 2 * shapes.matmul_weights(setup.shape)
-            attention = 2 * (blocks - weights)
-            return (
-                forward_flops(setup, labels=labels) + weights + attention + head + 6 * setup.trained + again
-            )
-        case _:
-            return 3 * forward_flops(setup, labels=labels) + again
+def timing(
+    setup: Setup, hardware: Hardware, tokens: float, *, accumulation: int = 1, layout: Layout = ALONE
+) -> Timing | Untimed:
+    """Predict the time of training on `tokens` tokens (all epochs together).
 
-
-def _trained_share(setup: Setup) -> float:
-    return shapes.trained_layers(setup.shape, setup.adaptation) / setup.shape.layers
+    Args:
+        setup: What one device does in one micro-batch.
+        hardware: Where; a card with published rates, or a CPU with a measured forward pass.
+        tokens: Of all epochs, over all devices.
+        accumulation: Micro-batches of one step.
+        layout: Processes, nodes, and what they divide.
+    """
+    if hardware.kind == "cpu":
+        return _on_cpu(setup, hardware, tokens, accumulation)
+    card = hardware.gpu
+    if card is None:
+        return Untimed(
+            N_("the card is known by its memory alone; name it with --gpu for a time"), {"gpu": hardware.name}
+        )
+    if not card.bf16_tflops or not card.bandwidth_gbs:
+        return Untimed(
+            N_("no source gives the 16-bit rate and the bandwidth of {gpu}, so no time"), {"gpu": card.name}
+        )
+    if setup.dtype == "float32":
+        return Untimed(
+            N_("nobody measured training in float32 on {gpu}, so there is no time"), {"gpu": card.name}
+        )
+    return _on_gpu(setup, card, tokens, accumulation, layout)
 
 
 def training_seconds(setup: Setup, tokens: float, hardware: Hardware) -> Interval | None:
-    """Seconds to train on `tokens` tokens (all epochs together), without loading and evaluation.
-
-    None where the rates of the hardware are not known: a GPU without a published dense peak and bandwidth, or a CPU
-    on which nobody measured the model's forward pass.
-    """
-    if hardware.kind == "cpu":
-        return _on_cpu(setup, tokens, hardware.forward_tokens_per_second)
-    card = hardware.gpu
-    if card is None or not card.bf16_tflops or not card.bandwidth_gbs or setup.dtype == "float32":
-        return None
-    return _on_gpu(setup, tokens, card.bf16_tflops * 1e12, card.bandwidth_gbs * 1e9)
+    """Seconds to train on `tokens` tokens on one device; None where `timing` has a reason instead."""
+    found = timing(setup, hardware, tokens)
+    return found.total if isinstance(found, Timing) else None
 
 
-def _on_cpu(setup: Setup, tokens: float, rate: float | None) -> Interval | None:
+# --- one device --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Seconds of one micro-batch, by what takes them; `overlap` as in `rates.Device`."""
+
+    arithmetic: float
+    bandwidth: float
+    launches: float
+    overlap: float
+
+    @property
+    def seconds(self) -> float:
+        """Host and device run side by side: nearly the larger of the two."""
+        device, power = self.arithmetic + self.bandwidth, self.overlap
+        return float((device**power + self.launches**power) ** (1 / power))
+
+
+def parts(
+    work: Work, setup: Setup, card: Gpu, *, launch_us: float, host_seconds: float, known: rates.Device
+) -> Parts:
+    """The seconds of one micro-batch on a card whose rates are published."""
+    peak, bandwidth = (card.bf16_tflops or 0) * 1e12, (card.bandwidth_gbs or 0) * 1e9
+    moe = setup.shape.moe
+    together = setup.micro_batch_tokens * (moe.active / moe.experts if moe else 1.0)
+    slower = 1 + known.half_speed_tokens / together
+    return Parts(
+        arithmetic=work.matmul_flops * slower / (known.matmul_share * peak)
+        + work.attention_flops / (known.attention_share * peak),
+        bandwidth=work.stream_bytes / (known.stream_share * bandwidth)
+        + work.eager_bytes / (known.eager_share * bandwidth),
+        launches=work.launches * launch_us * 1e-6 + host_seconds,
+        overlap=known.overlap,
+    )
+
+
+def _on_gpu(setup: Setup, card: Gpu, tokens: float, accumulation: int, layout: Layout) -> Timing:
+    known, work = rates.device(), micro_batch(setup)
+    host = rates.exchange().block_seconds[layout.sharding] * gathers(setup)
+    low, usual, high = (
+        parts(work, setup, card, launch_us=us, host_seconds=host, known=known)
+        for us in rates.stack(setup.profile).launch_us
+    )
+    spread = known.spread if card.arch in known.measured_arch else known.unmeasured_spread
+    often, once = _exchanged(setup, card, layout)
+    micro = Interval(low.seconds / spread + often.low, high.seconds * spread + often.high)
+    shards = layout.processes if layout.sharding != "none" else 1
+    update = step(setup).stream_bytes / (known.stream_share * (card.bandwidth_gbs or 0) * 1e9) / shards
+    one_step = Interval(
+        accumulation * micro.low + update / spread + once.low,
+        accumulation * micro.high + update * spread + once.high,
+    )
+    seen = setup.micro_batch_tokens * accumulation * layout.processes
+    steps = max(1.0, tokens / seen)
+    total = Interval(steps * one_step.low, steps * one_step.high)
+    return Timing(
+        expected=usual.seconds + update / accumulation + (often.low + often.high) / 2,
+        micro_batch=micro,
+        step=one_step,
+        total=total,
+        tokens_per_second=Interval(seen / one_step.high, seen / one_step.low),
+        limited_by=_limit(usual, often),
+        energy_kwh=energy_kwh(total, card, layout.processes),
+        rent_usd=rent_usd(total, card, layout.processes),
+    )
+
+
+def _limit(usual: Parts, exchanged: Interval) -> Limit:
+    found: dict[Limit, float] = {
+        "arithmetic": usual.arithmetic,
+        "bandwidth": usual.bandwidth,
+        "launches": usual.launches,
+        "exchange": exchanged.high,
+    }
+    return max(found, key=lambda name: found[name])
+
+
+def _on_cpu(setup: Setup, hardware: Hardware, tokens: float, accumulation: int) -> Timing | Untimed:
     """A measured forward rate (head on every token) times what training does more."""
+    rate = hardware.forward_tokens_per_second
     if not rate:
+        return Untimed(
+            N_("nobody measured this model on this CPU; `advisor measure` does"), {"cpu": hardware.name}
+        )
+    each = micro_batch(setup).flops / forward_flops(setup) / rate
+    fast, slow = rates.cpu_spread()
+    micro, seen = Interval(each * fast, each * slow), setup.micro_batch_tokens * accumulation
+    steps = tokens / seen
+    one_step = Interval(accumulation * micro.low, accumulation * micro.high)
+    return Timing(
+        expected=each,
+        micro_batch=micro,
+        step=one_step,
+        total=Interval(steps * one_step.low, steps * one_step.high),
+        tokens_per_second=Interval(seen / one_step.high, seen / one_step.low),
+        limited_by="arithmetic",
+    )
+
+
+# --- several devices ---------------------------------------------------------------------------------------------
+
+
+def gathers(setup: Setup) -> float:
+    """Blocks whose weights are collected in one micro-batch: forward, once more to recompute, backward."""
+    return setup.shape.layers * (3.0 if setup.checkpointing else 2.0)
+
+
+def _exchanged(setup: Setup, card: Gpu, layout: Layout) -> tuple[Interval, Interval]:
+    """Seconds that devices wait for each other, in every micro-batch and once a step (rings: (n - 1) / n each way)."""
+    count = layout.processes
+    if count == 1:
+        return Interval(0.0, 0.0), Interval(0.0, 0.0)
+    ring = (count - 1) / count
+    moved = float(setup.trained * setup.trained_bytes)
+    match layout.sharding:
+        case "none":
+            often, once = 0.0, 2 * ring * moved
+        case "zero2":
+            often, once = ring * moved, ring * moved
+        case _:
+            often, once = ring * (2 * _weight_bytes(setup) + moved), 0.0
+    return _waited(often, card, layout), _waited(once, card, layout)
+
+
+def _waited(size: float, card: Gpu, layout: Layout) -> Interval:
+    """Seconds for `size` bytes: hidden behind arithmetic on fast links at best, in full on slow ones at worst."""
+    known = rates.exchange()
+    published = card.link_gbs
+    low, high = (published * known.link_share,) * 2 if published else known.link_gbs
+    if layout.nodes > 1:
+        beside = layout.processes // layout.nodes
+        low, high = min(low, known.node_gbs[0] / beside), min(high, known.node_gbs[1] / beside)
+    best, worst = known.hidden_share
+    return Interval(size / (high * 1e9) * (1 - best), size / (low * 1e9) * (1 - worst))
+
+
+def _weight_bytes(setup: Setup) -> float:
+    """What one gathering of all weights sends: 16 bits each, 4-bit blocks as they are stored."""
+    everything = shapes.parameters(setup.shape)
+    quantised = shapes.linear_weights(setup.shape) if setup.base_is_nf4 else 0
+    return float((everything - quantised) * setup.element_bytes + quantised * 0.52)
+
+
+# --- energy and money --------------------------------------------------------------------------------------------
+
+
+def energy_kwh(seconds: Interval, card: Gpu, devices: int = 1) -> Interval | None:
+    """Energy of the boards alone; None without a published power limit."""
+    if card.power_watts is None:
         return None
-    factor = training_flops(setup) / forward_flops(setup, labels=1.0)
-    seconds = tokens / rate * factor
-    return Interval(seconds * CPU_SPREAD[0], seconds * CPU_SPREAD[1])
+    low, high = rates.power_share()
+    watts = card.power_watts * devices
+    return Interval(seconds.low * watts * low / KWH, seconds.high * watts * high / KWH)
 
 
-def _on_gpu(setup: Setup, tokens: float, peak: float, bandwidth: float) -> Interval:
-    micro_batches = ceil(tokens / setup.micro_batch_tokens)
-    flops = training_flops(setup) * setup.micro_batch_tokens
-    passes = 3 if setup.checkpointing else 2
-    read = passes * memory.weights(setup).bytes / bandwidth
-    low_share, high_share = _efficiency(setup)
-    layers = setup.shape.layers
-    fast = sqrt((LAUNCH_SECONDS[0] * layers) ** 2 + (flops / (high_share * peak) + read) ** 2)
-    slow = sqrt((LAUNCH_SECONDS[1] * layers) ** 2 + (flops / (low_share * peak) + read) ** 2)
-    return Interval(micro_batches * fast * UNPROBED[0], micro_batches * slow * UNPROBED[1])
-
-
-def _efficiency(setup: Setup) -> tuple[float, float]:
-    if setup.base_is_nf4:
-        return NF4_EFFICIENCY
-    return LORA_EFFICIENCY if isinstance(setup.adaptation, Lora) else FULL_EFFICIENCY
-
-
-def rent_usd(seconds: Interval, card: Gpu) -> Interval | None:
+def rent_usd(seconds: Interval, card: Gpu, devices: int = 1) -> Interval | None:
     """What that time costs at the rents of the catalogue (`card.price_date`), in USD; None without a quote."""
     if card.price_low_usd is None or card.price_high_usd is None:
         return None
-    hour = 3600
-    return Interval(seconds.low / hour * card.price_low_usd, seconds.high / hour * card.price_high_usd)
+    hours = Interval(seconds.low / HOUR * devices, seconds.high / HOUR * devices)
+    return Interval(hours.low * card.price_low_usd, hours.high * card.price_high_usd)

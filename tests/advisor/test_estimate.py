@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.catalog.gpus import Hardware, hardware
 from advisor.catalog.models import ModelShape, model, models
 from advisor.errors import BadValue, UnknownName
 from advisor.estimate.activations import saved
@@ -14,7 +13,6 @@ from advisor.estimate.memory import LOWERED_BY, MOMENTS, NF4_DOUBLE_BYTES, estim
 from advisor.estimate.profiles import profile, profiles
 from advisor.estimate.setup import Setup, Unsupported
 from advisor.estimate.shapes import adapter_parameters, parameters, trained_parameters
-from advisor.estimate.time import rent_usd, training_seconds
 from advisor.units import GIB
 from recipes.plan import Full, LastLayers, Lora
 
@@ -340,51 +338,3 @@ def test_the_embedded_model_grows_a_process_by_what_was_measured_on_a_cpu(adapta
     )
 
     assert estimate(one).allocated == pytest.approx(measured, rel=0.1)
-
-
-def test_time_is_not_known_without_published_rates():
-    one = setup(PUBLISHED_BLOCK, Lora())
-
-    assert training_seconds(one, 1e6, hardware(vram_gb=24)) is None
-    assert training_seconds(one, 1e6, hardware(gpu="T4")) is None
-    assert training_seconds(one, 1e6, Hardware("cpu", "CPU", GIB)) is None
-
-
-def test_time_on_a_gpu_lies_around_what_was_expected_of_the_native_trainer():
-    one = setup(
-        model("meta-llama/Meta-Llama-3-8B"), Lora(), tokens=16_384, longest_tokens=512, label_share=0.5
-    )
-    found = training_seconds(replace(one, checkpointing=False), 1e6, hardware(gpu="H200 SXM"))
-
-    assert found.low < 1e6 / 20_000 < 1e6 / 17_000 < found.high
-
-
-def test_recomputing_costs_time_and_adapters_cost_less_than_all_weights():
-    card = hardware(gpu="H100 SXM5 80GB")
-    lora = setup(PUBLISHED_BLOCK, Lora(), checkpointing=False)
-    times = [
-        training_seconds(s, 1e6, card).high
-        for s in (
-            lora,
-            replace(lora, checkpointing=True),
-            replace(lora, adaptation=Full(), checkpointing=True),
-        )
-    ]
-
-    assert times == sorted(times)
-
-
-def test_time_on_a_cpu_follows_from_a_measured_forward_and_says_how_wide_it_is():
-    machine = Hardware("cpu", "CPU", GIB, forward_tokens_per_second=1000.0)
-    found = training_seconds(
-        setup(PUBLISHED_BLOCK, Full(), used="native-cpu", checkpointing=False), 10_000, machine
-    )
-
-    assert found.low < 3 * 10 < found.high
-
-
-def test_rent_needs_a_dated_quote():
-    hours = training_seconds(setup(PUBLISHED_BLOCK, Lora()), 1e9, hardware(gpu="H100 SXM5 80GB"))
-
-    assert rent_usd(hours, hardware(gpu="H100 SXM5 80GB").gpu).low > 0
-    assert rent_usd(hours, hardware(gpu="A40").gpu) is None
