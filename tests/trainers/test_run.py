@@ -21,7 +21,7 @@ from recipes.report import Event, Report
 from recipes.write import write
 from trainers.__main__ import main
 from trainers.checkpoints import protocol, storage
-from trainers.run import Files, session, story, train
+from trainers.run import Files, equip, session, story, train
 from trainers.run.control import LOOK_SECONDS
 from trainers.run.directory import held
 
@@ -351,7 +351,7 @@ def test_a_disk_that_fails_under_the_model_leaves_no_half_output(home, monkeypat
 
 
 def test_a_loss_that_is_not_a_number_is_exit_5_and_the_last_checkpoint_is_good(home, monkeypatch):
-    real = session.sft
+    real = equip.sft
     calls = []
 
     def spoiled(policy, batch):
@@ -359,7 +359,7 @@ def test_a_loss_that_is_not_a_number_is_exit_5_and_the_last_checkpoint_is_good(h
         loss = real(policy, batch)
         return type(loss)(loss.total * float("nan"), loss.count) if len(calls) == 4 else loss
 
-    monkeypatch.setattr(session, "sft", spoiled)
+    monkeypatch.setattr(equip, "sft", spoiled)
 
     assert go(home) == Exit.GUARD
     assert last(home)["values"]["step"] == 4
@@ -372,7 +372,7 @@ def test_running_out_of_memory_is_told_with_advice(home, monkeypatch, error):
     def full(*_):
         raise error
 
-    monkeypatch.setattr(session, "sft", full)
+    monkeypatch.setattr(equip, "sft", full)
     code = go(home)
     before, ending = events(home)[-2:]
 

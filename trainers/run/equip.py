@@ -1,0 +1,59 @@
+"""From a loaded model to what the loop takes: a run does it with weights, a dry run without."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from recipes.plan import Plan
+from trainers.adapt import Adapted, adapt, recompute
+from trainers.adapt.adapters import Base
+from trainers.engine import Engine
+from trainers.loop import Learner
+from trainers.objectives.sft import sft
+from trainers.optim import adamw
+from trainers.policy import Policy, with_model
+
+
+@dataclass(frozen=True, slots=True)
+class Equipped:
+    """A policy that can learn; `learner` and `optimizer` are as the engine gave them back."""
+
+    policy: Policy
+    adapted: Adapted
+    learner: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) -> Equipped:
+    """Adapt the model, recompute if wished, put the objective on it and an optimizer beside it.
+
+    Args:
+        plan: What is trained, and how.
+        home: The recipe's directory.
+        policy: As it was loaded; its model is changed in place.
+        base: What it was loaded from.
+        engine: The hardware.
+
+    Raises:
+        RecipeError: The recipe names layers or modules that the model does not have.
+        Mismatch: An adapter beneath belongs to another base.
+    """
+    schedule = plan.schedule
+    adapted = adapt(
+        policy.causal,
+        plan.adaptation,
+        schedule.seed,
+        tokenizer=policy.tokenizer,
+        home=home,
+        base=base,
+    )
+    policy = with_model(policy, adapted.model)
+    if schedule.checkpointing:
+        recompute(policy.causal)
+    learner, optimizer = engine.prepare(
+        Learner(policy.model, partial(sft, policy)), adamw(policy.model, schedule)
+    )
+    return Equipped(policy, adapted, learner, optimizer)
