@@ -7,6 +7,7 @@ Failure (recipes.errors)
     +-- MissingWeights     a model that is not there, or not whole
     +-- PickleRefused      weights that exist only as pickles, which can run code
     +-- CodeRefused        a model that wants its own code to run
+    +-- Mismatch           things that do not belong together: an adapter and its base, a tokenizer and its model
     +-- DatasetError       rows that cannot be trained on, each with its place
     +-- ForeignDirectory   a directory that is not this run's
     +-- RunBusy            another process holds the run
@@ -75,6 +76,13 @@ class CodeRefused(TrainerError):
 
     exit_code = Exit.REFUSED
     code = "X0102"
+
+
+class Mismatch(TrainerError):
+    """Things that do not belong together: an adapter and its base, a tokenizer and its model."""
+
+    exit_code = Exit.USAGE
+    code = "M0104"
 
 
 class DatasetError(TrainerError):

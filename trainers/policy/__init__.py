@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 import torch
 from peft import PeftModel
@@ -21,12 +21,15 @@ from transformers import (
 
 from recipes.plan import Adaptation, Lora, Model
 from recipes.words import N_
+from trainers.adapt import bottleneck
+from trainers.adapt.adapters import Base
+from trainers.adapt.prompts import Prompted
 from trainers.data import ensure_template, stop_ids
 from trainers.errors import CPU_FULL, MissingPackage, MissingWeights
 from trainers.loop import Batch
 from trainers.policy.context import context_tokens, has_balancing_loss
-from trainers.policy.forward import Nll, as_trained, choose, plain_head, stock_nll
-from trainers.policy.source import Source, find
+from trainers.policy.forward import Nll, as_trained, choose, packed_nll, plain_head, stock_nll
+from trainers.policy.source import Source, find, sum_of
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -70,7 +73,13 @@ class Policy:
 
     def loss(self, batch: Batch) -> Tensor:
         """The summed negative log-likelihood of a row's trained tokens, in nats."""
-        return self.nll(self.causal, batch)
+        match self.model:
+            case Prompted(has_prefix=True) if self.nll is not packed_nll:  # only the cache takes it there
+                return self.nll(cast(PreTrainedModel, self.model), batch)
+            case Prompted():
+                return self.nll(self.causal, self.model.in_front(batch))
+            case _:
+                return self.nll(self.causal, batch)
 
 
 def load(
@@ -151,14 +160,20 @@ def with_model(policy: Policy, model: PreTrainedModel | PeftModel) -> Policy:
 
 
 def save(policy: Policy, directory: Path) -> None:
-    """Write an adapter as peft does, or the whole model; with the tokenizer and its chat template.
+    """Write an adapter as peft does (several: a folder each), bottlenecks, or the whole model; with the tokenizer.
 
     Raises:
         OSError: The disk did not take it.
     """
+    base = Base(str(policy.causal.name_or_path), sum_of(policy.source))
     if isinstance(policy.model, PeftModel):
         # without asking whether embeddings grew: nothing here adds tokens, and peft would look on the hub
         policy.model.save_pretrained(str(directory), save_embedding_layers=False)
+        for config in directory.rglob("adapter_config.json"):
+            base.write(config.parent)
+    elif bottleneck.installed(policy.model):
+        bottleneck.save(policy.model, directory)
+        base.write(directory)
     else:
         policy.model.save_pretrained(directory)
     policy.tokenizer.save_pretrained(directory)
@@ -185,8 +200,10 @@ def _keep_unpacked(model: nn.Module) -> None:
 
 
 def _quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """NF4 for QLoRA (Dettmers et al., 2023); linear layers inside the blocks only, math in the model's dtype."""
+    """NF4 for QLoRA (Dettmers et al., 2023), or LLM.int8 (2022): linear layers inside the blocks only, math in the model's dtype."""
     match adaptation:
+        case Lora(base="int8"):
+            return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]  # transformers does not annotate it
         case Lora(base="nf4", double_quantisation=double):
             return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers does not annotate it
                 load_in_4bit=True,

@@ -58,6 +58,8 @@ def packed(  # the signature is that of transformers' attention functions
     max_length_q: int,
     max_length_k: int,
     spans: Sequence[tuple[int, int]],
+    prefix: Sequence[tuple[Tensor, Tensor]] | None = None,
+    key_index: Tensor | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -67,7 +69,7 @@ def packed(  # the signature is that of transformers' attention functions
     """Attend within each document.
 
     Args:
-        module: The attention layer; not used.
+        module: The attention layer; its number finds its prefix.
         query: [1, H, T, D].
         key: [1, K, T, D].
         value: [1, K, T, D].
@@ -75,10 +77,12 @@ def packed(  # the signature is that of transformers' attention functions
         scaling: Factor of the scores; None for 1/sqrt(D).
         dropout: Share of the weights that is dropped; the kernel has none, so the plain path draws it.
         cu_seq_lens_q: Where documents begin and end, int32 on the device; for the kernel.
-        cu_seq_lens_k: The same.
+        cu_seq_lens_k: The same, of the keys: with a prefix each document has more of them.
         max_length_q: Length of the longest document.
-        max_length_k: The same.
+        max_length_k: Length of its keys.
         spans: (start, stop) of each document; for the plain path.
+        prefix: Learned keys and values of each layer, [1, K, v, D], that every document sees before its own.
+        key_index: Where in prefix and row, end to end, the keys of each document are; for the kernel.
         sliding_window: How many tokens a token sees, itself included; None for all before it.
         softcap: Refused.
         s_aux: Attention sinks; refused.
@@ -96,24 +100,44 @@ def packed(  # the signature is that of transformers' attention functions
     window = sliding_window if sliding_window is not None and sliding_window < max_length_k else None
     fused = not dropout and (window is None or "window_size" in _SPELLS)
     if _VARLEN is not None and fused and query.is_cuda and query.dtype in _SIXTEEN_BIT:
+        if prefix is not None and key_index is not None:
+            both = zip(prefix[_number(module)], (key, value), strict=True)
+            key, value = (torch.cat(pair, 2).index_select(2, key_index) for pair in both)
         q_THD, k_TKD, v_TKD = (x[0].transpose(0, 1) for x in (query, key, value))
         lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
         return _VARLEN(q_THD, k_TKD, v_TKD, *lengths, scale=scaling, **_options(window))[None], None
+    before: Sequence[Tensor] = () if prefix is None else prefix[_number(module)]
     if query.is_cuda and query.shape[1] != key.shape[1]:
         # on CUDA only 16-bit kernels share heads: fp32 would fall to the one that keeps all scores
-        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
-    documents = [[x[:, :, start:stop] for x in (query, key, value)] for start, stop in spans]
+        groups = query.shape[1] // key.shape[1]
+        key, value, *before = (x.repeat_interleave(groups, 1) for x in (key, value, *before))
+    documents = [_of_document((query, key, value), span, before) for span in spans]
     one_by_one = [_document(*qkv, scaling=scaling, dropout=dropout, window=window) for qkv in documents]
     return torch.cat(one_by_one, 2).transpose(1, 2), None
+
+
+def _number(attention: nn.Module) -> int:
+    """Which layer's attention this is; transformers numbers them for its caches."""
+    found: int = attention.layer_idx  # type: ignore[assignment]  # torch types attributes as modules
+    return found
+
+
+def _of_document(row: Sequence[Tensor], span: tuple[int, int], before: Sequence[Tensor]) -> list[Tensor]:
+    """Query, key and value of one document; learned keys and values, if there are any, stand before its own."""
+    query, *own = (x[:, :, span[0] : span[1]] for x in row)
+    if not before:
+        return [query, *own]
+    return [query, *(torch.cat(pair, 2) for pair in zip(before, own, strict=True))]
 
 
 def _document(
     q: Tensor, k: Tensor, v: Tensor, *, scaling: float | None, dropout: float, window: int | None
 ) -> Tensor:
-    tokens, shared = q.shape[2], q.shape[1] != k.shape[1]
-    seen = None  # a mask only where a window cuts this document
-    if window is not None and window < tokens:
-        seen = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).tril().triu(1 - window)
+    tokens, keys, shared = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
+    seen = None  # a mask only where a prefix stands before this document, or a window cuts it
+    if keys > tokens or (window is not None and window < tokens):
+        seen = torch.ones(tokens, keys, dtype=torch.bool, device=q.device).tril(keys - tokens)
+        seen = seen if window is None else seen.triu(keys - tokens + 1 - window)
     return F.scaled_dot_product_attention(
         q, k, v, seen, dropout, is_causal=seen is None, scale=scaling, enable_gqa=shared
     )
