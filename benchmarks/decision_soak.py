@@ -15,7 +15,7 @@ from advisor.decide.answers import FACTS, Answers, Fact, Value, merge, parse, po
 from advisor.decide.constraints import LAST_RESORT, struck
 from advisor.decide.leaves import LEAVES
 from advisor.decide.questions import BY_FACT
-from advisor.decide.worlds import primary, read, worlds
+from advisor.decide.worlds import primary, read, relevant, worlds
 
 RESULT = Path(__file__).parent / "results" / "decision_soak.json"
 SETS = 10_000
@@ -102,7 +102,7 @@ def _contradictions(answers: Answers) -> Iterator[str]:
 
 def _irrelevant(answers: Answers, leaf: str) -> Iterator[str]:
     """A fact that the way does not look at changes no leaf."""
-    looked_at = frozenset(read(answers))
+    looked_at = relevant(answers)
     for name, fact in FACTS.items():
         if name not in looked_at:
             for value, _ in fact.prior:

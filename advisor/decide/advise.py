@@ -16,7 +16,7 @@ from advisor.decide.leaves import LEAVES
 from advisor.decide.offers import offers
 from advisor.decide.tree import Origin
 from advisor.decide.walk import Taken, Walk, walk
-from advisor.decide.worlds import worlds
+from advisor.decide.worlds import matters, nearby, read, worlds
 from recipes.words import N_
 
 ALTERNATIVES: Final = 4
@@ -39,7 +39,12 @@ def advise(answers: Answers) -> Advice:
     way = walk(answers)
     leaf = standing(way.end, answers)
     score = scores(answers)
-    questions = ask_next(answers, leaf, _assumed_facts(answers, way))
+    looked_at = read(answers)
+    could_be = worlds(answers)
+    at = nearby(answers)
+    unknown = unknown_decisive(answers, leaf, looked_at, at)
+    first = (_assumed_facts(way), unknown)
+    questions = ask_next(answers, leaf, looked_at, at, first=first, can_matter=matters(could_be))
     planned = stages.plan(answers, leaf, _why(way, leaf))
     inside = frozenset(stage.leaf for stage in planned)
     out = tuple(one for one in excluded(answers) if one.leaf not in inside)
@@ -49,8 +54,8 @@ def advise(answers: Answers) -> Advice:
         plan=planned,
         alternatives=_alternatives(_offered(answers, leaf), score, inside, out),
         excluded=out,
-        confidence=confidence(answers, way, leaf, worlds(answers), score),
-        flips=flips(answers, leaf),
+        confidence=confidence(answers, way, leaf, could_be, score, unknown),
+        flips=flips(answers, leaf, looked_at, at),
         ask_next=questions,
         warnings=cautions(Verdict(answers, way, leaf, inside)),
         path=_path(way, leaf, answers),
@@ -90,11 +95,13 @@ def _alternatives(
     )
 
 
-def _assumed_facts(answers: Answers, way: Walk) -> tuple[str, ...]:
-    """The facts to ask first: those of assumed steps of the tree, then the unknown decisive ones."""
-    assumed = [_FACT_OF_NODE[s.edge.start] for s in way.taken if s.assumed and s.edge.start in _FACT_OF_NODE]
-    wanted = dict.fromkeys((*assumed, *unknown_decisive(answers)))
-    return tuple(fact for fact in wanted if answers.get(fact) is None)
+def _assumed_facts(way: Walk) -> frozenset[str]:
+    """The facts that the assumed steps of the tree stand for."""
+    return frozenset(
+        _FACT_OF_NODE[step.edge.start]
+        for step in way.taken
+        if step.assumed and step.edge.start in _FACT_OF_NODE
+    )
 
 
 def _path(way: Walk, leaf: str, answers: Answers) -> tuple[Step, ...]:

@@ -125,7 +125,7 @@ _LIST: Final = (
     # F03: knowledge
     _yes_no("lacks_knowledge", "F03", MEASURES, N_("the model does not know facts that the answers need"), 0.55),
     _number("oracle_context_success", "share", "F03", MEASURES,
-            N_("share of right answers with the right passage pasted into the prompt"), ((0.9, 0.7), (0.3, 0.3))),
+            N_("share of right answers with the right passage pasted into the prompt"), ((0.9, 0.55), (0.3, 0.45))),
     # F04: style and form
     _yes_no("lacks_style_format", "F04", MEASURES, N_("the content is right but the form, tone or consistency is not"),
             0.45),
@@ -156,7 +156,8 @@ _LIST: Final = (
     _number("corpus_tokens", "count", "F08", LOOKS_UP, N_("tokens of text that hold the facts"),
             ((50_000, 0.3), (3_000_000, 0.55), (500_000_000, 0.15))),
     _number("context_window", "count", "F08", LOOKS_UP, N_("context window of the model in tokens")),
-    _number("unlabelled_tokens", "count", "F08", LOOKS_UP, N_("tokens of raw domain text")),
+    _number("unlabelled_tokens", "count", "F08", LOOKS_UP, N_("tokens of raw domain text"),
+            ((0, 0.6), (10_000_000, 0.3), (1_000_000_000, 0.1))),
     # F09: rights
     _yes_no("needs_citations", "F09", KNOWS, N_("answers must show their sources"), 0.4),
     _yes_no("per_user_access_control", "F09", KNOWS, N_("users have different rights to the facts"), 0.2),
@@ -189,19 +190,22 @@ _LIST: Final = (
     _choice("teacher_available", "F14", LOOKS_UP, N_("whether a stronger model does it well and may be copied"), Teacher,
             (("no", 0.25), ("yes_licensed", 0.5), ("yes_restricted", 0.25))),
     # F15, F16: the task and its output
-    _choice("task_type", "F15", KNOWS, N_("kind of task"), Task),
+    _choice("task_type", "F15", KNOWS, N_("kind of task"), Task,
+            (("qa_over_docs", 0.25), ("classification", 0.2), ("style_generation", 0.15), ("dialogue_task", 0.25),
+             ("code_dsl", 0.15))),
     _choice("output_strictness", "F16", KNOWS, N_("how strict the form of the output is"), Strictness,
             (("free", 0.6), ("template", 0.15), ("json_schema", 0.15), ("dsl_grammar", 0.05), ("semantic_rules", 0.05))),
     # F17: distance
     _choice("domain_shift", "F17", LOOKS_UP, N_("how far the domain is from what the base model saw"), DomainShift,
             (("none", 0.5), ("moderate", 0.35), ("large", 0.15))),
-    _choice("language_shift", "F17", LOOKS_UP, N_("how well the base model covers the language"), LanguageShift),
+    _choice("language_shift", "F17", LOOKS_UP, N_("how well the base model covers the language"), LanguageShift,
+            (("none", 0.8), ("supported", 0.15), ("low_resource", 0.05))),
     # F18: stability
     _yes_no("style_stable", "F18", KNOWS, N_("the wanted behaviour is settled"), 0.8),
     _choice("iteration", "F18", KNOWS, N_("how fast changes must ship"), Iteration,
             (("seconds", 0.07), ("fast", 0.23), ("hours", 0.35), ("days", 0.35))),
     # F19: safety
-    _yes_no("needs_safety_alignment", "F19", KNOWS, N_("refusals, values, minors or moderation are the task"), 0.1),
+    _yes_no("needs_safety_alignment", "F19", KNOWS, N_("refusals, values, minors or moderation are the task"), 0.05),
     _yes_no("starts_from_aligned", "F19", LOOKS_UP, N_("the base model is already aligned")),
     # F20: many tasks
     _number("n_tasks", "count", "F20", KNOWS, N_("number of tasks on one model"), ((1, 0.9), (5, 0.1))),
@@ -236,6 +240,9 @@ FACTS: Final[Mapping[str, Fact]] = MappingProxyType({fact.name: fact for fact in
 @dataclass(frozen=True)
 class Answers:
     """What we know of the task. None means unknown, never no.
+
+    A rule that reads `a.fact` wonders about it where it is not known; `a.get("fact")` only takes notice of what was
+    stated.
 
     Not slotted: `but` copies the instance dictionary, because counterfactuals make thousands of copies.
     """

@@ -1,11 +1,14 @@
 """What to ask next: the unknown fact with the most expected change of leaf a minute."""
 
+from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Final
 
 from advisor.decide.advice import Ask
 from advisor.decide.answers import FACTS, Answers, possible
+from advisor.decide.beliefs import prior
 from advisor.decide.questions import BY_FACT
-from advisor.decide.worlds import primary, read
+from advisor.decide.worlds import Nearby
 from recipes.words import N_
 
 SHOWN: Final = 3
@@ -21,6 +24,7 @@ OTHERS: Final = {
     "cost_sensitive": N_("Does the price of each answer matter?"),
     "prompt_cache": N_("Does the serving system cache prompts?"),
     "corpus_tokens": N_("How long is the text that holds the facts, in tokens?"),
+    "unlabelled_tokens": N_("How much raw text of the domain is there, in tokens?"),
     "per_user_access_control": N_("Do users have different rights to the facts?"),
     "erasure_required": N_("Must facts be deletable on demand?"),
     "retrieval_in_place": N_("Is retrieval already built?"),
@@ -29,6 +33,7 @@ OTHERS: Final = {
     "n_pref_pairs": N_("How many pairs of a better and a worse answer are there?"),
     "n_unpaired_feedback": N_("How many single thumbs up or down are there?"),
     "domain_shift": N_("How far is the domain from what the base model has seen?"),
+    "language_shift": N_("How well does the base model know the language?"),
     "iteration": N_("How fast must a change reach the users: in seconds, hours or days?"),
     "n_tenants": N_("How many customers shall one model serve?"),
     "must_follow_prompts": N_("Must the model still follow its prompts afterwards?"),
@@ -39,30 +44,37 @@ OTHERS: Final = {
 """Facts that only an expert is asked for: no screen puts them, but an answer could change the leaf."""
 
 
-def ask_next(a: Answers, leaf: str, first: tuple[str, ...] = (), limit: int = SHOWN) -> tuple[Ask, ...]:
-    """The questions worth asking, best first.
+def ask_next(
+    a: Answers,
+    leaf: str,
+    looked_at: Sequence[str],
+    at: Nearby,
+    *,
+    first: Sequence[Collection[str]],
+    can_matter: Collection[str],
+) -> tuple[Ask, ...]:
+    """The questions worth asking, best first, one of each group; none where no answer can change the leaf any more.
 
     Args:
         a: The answers.
         leaf: The primary leaf that they lead to.
-        first: Unknown facts that the walk assumed; they go before all others.
-        limit: How many at most.
+        looked_at: The facts that the way to it looks at.
+        at: Where a change of one fact leads.
+        first: Groups of facts that go before all others: those that the walk assumed, then the decisive ones.
+        can_matter: The facts that can change the leaf together with others.
     """
-    worth = {
-        name: _expected_change(a, name, leaf) / FACTS[name].minutes
-        for name in dict.fromkeys((*first, *read(a)))
-        if FACTS[name].prior and a.get(name) is None
-    }
-    ranked = sorted(worth, key=lambda name: (name not in first, -worth[name]))
-    return tuple(_ask(name) for name in ranked if worth[name] > 0 or name in first)[:limit]
+    unknown = [name for name in dict.fromkeys((*chain(*first), *looked_at)) if a.get(name) is None]
+    worth = {name: _expected_change(a, name, leaf, at) / FACTS[name].minutes for name in unknown}
+    ranked = sorted(worth, key=lambda name: ([name not in group for group in first], -worth[name]))
+    useful = [name for name in ranked if worth[name] > 0 or name in can_matter]
+    best_of_group = {FACTS[name].group: name for name in reversed(useful)}
+    return tuple(_ask(name) for name in useful if best_of_group[FACTS[name].group] == name)[:SHOWN]
 
 
-def _expected_change(a: Answers, fact: str, leaf: str) -> float:
+def _expected_change(a: Answers, fact: str, leaf: str, at: Nearby) -> float:
     known = a.known()
     return sum(
-        weight
-        for value, weight in FACTS[fact].prior
-        if possible(known, fact, value) and primary(a.but(**{fact: value})) != leaf
+        weight for value, weight in prior(fact, a) if possible(known, fact, value) and at(fact, value) != leaf
     )
 
 

@@ -4,12 +4,23 @@ from typing import Final
 
 from advisor.decide import predicates as p
 from advisor.decide.leaves import LEAVES
-from advisor.decide.tree import Edge, Node
+from advisor.decide.tree import DOCUMENT, Edge, Node
 from recipes.words import N_
 
 LENGTH: Final = "OpenAI, Optimizing LLM Accuracy"
 RFT: Final = "OpenAI, reinforcement fine-tuning use cases"
-OURS: Final = "ours"
+OURS: Final = N_("ours")
+CREDITS: Final = frozenset(
+    {
+        OURS, DOCUMENT, N_("source document 000"), N_("source document 002"), N_("source document 003"),
+        N_("source document 004"), N_("source documents"), N_("source documents 000 and 002"),
+        N_("source documents 000 and 003"), N_("vendor guides"), N_("all vendor guides"), N_("EDPB guidance"),
+        N_("OpenAI and Azure model guides"), N_("participant-aware access control"), N_("PEFT comparison"),
+        N_("hard constraint"), N_("practice"), N_("62 letters in one voice"), N_("LIMA (figure not checked)"),
+        N_("InstructGPT (figure not checked)"),
+    }
+)  # fmt: skip
+"""Parts of sources that are words of ours, and so are translated; names of papers and guides stay as they are."""
 
 NODES: Final = (
     Node("g_eval", "question", N_("Is there a test set?")),
@@ -31,6 +42,9 @@ _GATES = (
     Edge("G-1", "Start", N_("expert"), "g_eval", p.always,
          N_("Decisions without a test set cannot be checked, so we ask for it first."),
          f"{LENGTH}; Husain"),
+    Edge("G-2c", "g_eval", N_("a few items, a prompt to count"), "prompt_engineering", p.countable_and_undiagnosed,
+         N_("The prompt is worked out and a few items are there: count first, which takes minutes, and add items meanwhile."),
+         f"{LENGTH}; Manning ch. 5", "C"),
     Edge("G-2", "g_eval", N_("fewer than 20 items, nothing known"), "build_eval", p.blind_and_undiagnosed,
          N_("Twenty real items with a pass/fail rule come before any method."), LENGTH, "C"),
     Edge("G-2b", "g_eval", N_("go on"), "g_prompt", p.always,
@@ -119,6 +133,9 @@ _CONTEXT = (
     Edge("R-1", "r_refine", N_("fits the window"), "long_context", p.window_is_best,
          N_("All of it fits into the prompt of a strong model: simpler, and at least as accurate."),
          "Anthropic; Self-Route; CAG", "B"),
+    Edge("R-1b", "r_refine", N_("not counted, nothing speaks against it"), "long_context", p.window_may_be_best,
+         N_("Nobody has counted the text, and no price or time limit speaks against a long prompt: put it in, and retrieve what does not fit."),
+         "Self-Route; Anthropic", "B"),
     Edge("R-9", "r_refine", N_("style missing too"), "rag", p.style_is_missing_too,
          N_("Both levers add up: retrieval first, then light tuning on retrieval-style inputs."),
          f"{LENGTH}; Balaguer; Tencent", "B"),
@@ -236,6 +253,8 @@ _VERIFY = (
          N_("No exact check, but preferences: teach those."), "OpenAI methods table", "C"),
     Edge("V-5b", "v_verify", N_("checkable, not measured"), "grpo_rlvr", p.checker_without_rate,
          N_("Answers can be checked; measure first whether any of 8-16 samples succeeds."), RFT, "B"),
+    Edge("V-1d", "v_verify", N_("demonstrations, not counted"), "u_update", p.may_have_demonstrations,
+         N_("Demonstrations are there, though nobody has counted them: count, then tune on them."), "OpenAI methods table", "C"),
     Edge("V-1c", "v_verify", N_("teacher"), "distillation", p.has_teacher,
          N_("No exact check, but a licensed teacher: learn from its answers."), "DeepSeek-R1", "B"),
     Edge("V-0", "v_verify", N_("otherwise"), "prompt_engineering", p.always,
@@ -296,6 +315,9 @@ EDGES: Final = (
 """The edges of a node are tried in this order; the first whose test is true is taken."""
 
 ASSUMED: Final = (
+    Edge("W-6", "Q1", "Yes", "Q2", p.facts_stand_elsewhere,
+         N_("Not tested whether knowledge is missing; where the answers stand in documents or change by the day, it is."),
+         OURS, follows="Q1-Yes"),
     Edge("W-1", "Q1", "No", "Q4", p.lacks_style,
          N_("Not known whether knowledge is missing; style is known to be, so we follow that."), OURS, follows="Q1-No"),
     Edge("W-4", "Q1", N_("unknown"), "q_else", p.always,

@@ -6,9 +6,10 @@ from typing import Final, TypeVar
 
 from advisor.decide.advice import Filled, Flip
 from advisor.decide.answers import FACTS, Answers, Fact, Value, possible, said
+from advisor.decide.beliefs import prior
 from advisor.decide.leaves import family
 from advisor.decide.questions import BY_FACT
-from advisor.decide.worlds import primary, read
+from advisor.decide.worlds import Nearby
 from recipes.words import N_
 
 _V = TypeVar("_V", bound=Value)
@@ -74,20 +75,28 @@ EXPERIMENTS: Final = MappingProxyType(
 """How to learn a fact, for those that take more than a question."""
 
 
-def flips(a: Answers, leaf: str, limit: int = SHOWN) -> tuple[Flip, ...]:
-    """The smallest change of each fact that changes the primary leaf: another family first, then by worth."""
-    found = [(name, *change) for name in read(a) if (change := _smallest(a, FACTS[name], leaf))]
-    found.sort(key=lambda row: (family(row[2]) == family(leaf), -_worth(a, row[0], leaf)))
+def flips(
+    a: Answers, leaf: str, looked_at: Sequence[str], at: Nearby, limit: int = SHOWN
+) -> tuple[Flip, ...]:
+    """The smallest change of each fact that changes the primary leaf: another family first, then by worth.
+
+    Args:
+        a: The answers.
+        leaf: The primary leaf that they lead to.
+        looked_at: The facts that the way to it looks at.
+        at: Where a change of one fact leads.
+        limit: How many at most.
+    """
+    found = [(name, *change) for name in looked_at if (change := _smallest(a, FACTS[name], leaf, at))]
+    found.sort(key=lambda row: (family(row[2]) == family(leaf), -_worth(a, row[0], leaf, at)))
     return tuple(Flip(name, change, other, experiment(name)) for name, change, other in found[:limit])
 
 
-def _worth(a: Answers, fact: str, leaf: str) -> float:
+def _worth(a: Answers, fact: str, leaf: str, at: Nearby) -> float:
     """How plausible a change is, a minute of finding out."""
     plausible = MISTAKEN
     if a.get(fact) is None:
-        plausible = sum(
-            weight for value, weight in FACTS[fact].prior if primary(a.but(**{fact: value})) != leaf
-        )
+        plausible = sum(weight for value, weight in prior(fact, a) if at(fact, value) != leaf)
     return plausible / max(FACTS[fact].minutes, LEAST_MINUTES)
 
 
@@ -99,18 +108,18 @@ def experiment(fact: str) -> str:
     return question.text if question else Filled(N_("Find out: {means}."), means=FACTS[fact].means)
 
 
-def _smallest(a: Answers, fact: Fact, leaf: str) -> tuple[str, str] | None:
+def _smallest(a: Answers, fact: Fact, leaf: str, at: Nearby) -> tuple[str, str] | None:
     match fact.kind:
         case "yes_no":
-            return _first(a, fact.name, (True, False), leaf)
+            return _first(a, fact.name, (True, False), leaf, at)
         case "choice":
-            return _first(a, fact.name, _likely_first(fact), leaf)
+            return _first(a, fact.name, _likely_first(fact), leaf, at)
         case "share":
-            return _threshold(a, fact.name, SHARES, leaf)
+            return _threshold(a, fact.name, SHARES, leaf, at)
         case "count":
-            return _threshold(a, fact.name, COUNTS, leaf)
+            return _threshold(a, fact.name, COUNTS, leaf, at)
         case "number":
-            return _threshold(a, fact.name, NUMBERS, leaf)
+            return _threshold(a, fact.name, NUMBERS, leaf, at)
         case "text" | "date":
             return None
 
@@ -120,9 +129,9 @@ def _likely_first(fact: Fact) -> Sequence[Value]:
     return sorted(fact.choices, key=lambda value: -weight.get(value, 0.0))
 
 
-def _first(a: Answers, fact: str, values: Sequence[Value], leaf: str) -> tuple[str, str] | None:
+def _first(a: Answers, fact: str, values: Sequence[Value], leaf: str, at: Nearby) -> tuple[str, str] | None:
     now = a.get(fact)
-    others = ((value, primary(a.but(**{fact: value}))) for value in _fitting(a, fact, values) if value != now)
+    others = ((value, at(fact, value)) for value in _fitting(a, fact, values) if value != now)
     return next(((said(value), other) for value, other in others if other != leaf), None)
 
 
@@ -132,15 +141,15 @@ def _fitting(a: Answers, fact: str, values: Sequence[_V]) -> list[_V]:
     return [value for value in values if possible(others, fact, value)]
 
 
-def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str) -> tuple[str, str] | None:
+def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str, at: Nearby) -> tuple[str, str] | None:
     """The nearest threshold above or below the value; for an unknown value, the one that most of the grid crosses."""
     now = a.get(fact)
     centre = float(now) if isinstance(now, int | float) else None
     grid = _fitting(a, fact, grid)
     above = [x for x in grid if centre is None or x > centre]
     below = [x for x in reversed(grid) if centre is None or x < centre]
-    up = _cross(a, fact, above, centre, leaf)
-    down = _cross(a, fact, below, centre, leaf)
+    up = _cross(at, fact, above, centre, leaf)
+    down = _cross(at, fact, below, centre, leaf)
     both = [side for side in (up and (">=", *up), down and ("<=", *down)) if side]
     if not both:
         return None
@@ -149,31 +158,31 @@ def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str) -> tuple
 
 
 def _cross(
-    a: Answers, fact: str, grid: Sequence[float], start: float | None, leaf: str
+    at: Nearby, fact: str, grid: Sequence[float], start: float | None, leaf: str
 ) -> tuple[float, str] | None:
     """Walk along the grid to the first value with another leaf, then bisect back to where it begins."""
     whole = FACTS[fact].kind == "count"
     same = start
     for value in grid:
-        other = _at(a, fact, value, whole)
+        other = _at(at, fact, value, whole)
         if other == leaf:
             same = value
         elif same is None:  # the far end differs already: no value of the same leaf to bisect from
             continue
         else:
-            return _bisect(a, fact, same, value, leaf, whole)
+            return _bisect(at, fact, same, value, leaf, whole)
     return None
 
 
-def _bisect(a: Answers, fact: str, same: float, differs: float, leaf: str, whole: bool) -> tuple[float, str]:
+def _bisect(at: Nearby, fact: str, same: float, differs: float, leaf: str, whole: bool) -> tuple[float, str]:
     while abs(differs - same) > (1 if whole else EXACT):
         middle = (same + differs) // 2 if whole else (same + differs) / 2
-        if _at(a, fact, middle, whole) == leaf:
+        if _at(at, fact, middle, whole) == leaf:
             same = middle
         else:
             differs = middle
     differs = differs if whole else _rounded(same, differs)
-    return differs, _at(a, fact, differs, whole)
+    return differs, _at(at, fact, differs, whole)
 
 
 def _rounded(same: float, differs: float) -> float:
@@ -183,8 +192,8 @@ def _rounded(same: float, differs: float) -> float:
     return differs if inside else digits
 
 
-def _at(a: Answers, fact: str, value: float, whole: bool) -> str:
-    return primary(a.but(**{fact: int(value) if whole else value}))
+def _at(at: Nearby, fact: str, value: float, whole: bool) -> str:
+    return at(fact, int(value) if whole else value)
 
 
 def _number(value: float) -> str:

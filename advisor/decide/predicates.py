@@ -1,14 +1,15 @@
 """When an answer counts as yes: named three-valued functions. True, False, or None where it is not known.
 
 The docstring of each predicate is the sentence that a person reads. Thresholds are ours unless a source is
-named; the reasons stand in docs/adr/0001 (often, huge), 0002 (minimum data) and 0004 (very low success).
+named; the reasons stand in docs/adr/0001 (often, huge), 0002 (minimum data), 0004 (very low success) and 0006 (what
+known facts say about unknown ones).
 """
 
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
-from advisor.decide.answers import Answers, Task
+from advisor.decide.answers import FACTS, Answers, Strictness, Task
 
 Test = Callable[[Answers], bool | None]
 
@@ -75,6 +76,12 @@ MINIMUM: Final = MappingProxyType(
 TOO_FEW: Final = 50
 MIXED_FACTOR: Final = 3
 """Mixed labels need two to five times as many examples."""
+PROBABLY: Final = 1 / 3
+"""Chance from which labels that nobody has counted are taken for enough, until somebody counts (docs/adr/0006)."""
+BY_THE_DAY: Final = frozenset({"weekly", "daily", "realtime"})
+"""Rates of change at which no model can know today's facts."""
+LARGE_WINDOW: Final = 1_000_000
+"""A window, in tokens, that takes some 2,500 pages: few collections of documents do not fit."""
 GAIN_DIVISOR: Final = 2
 """Where three examples in the prompt help much, the behaviour is nearly there: half as many suffice."""
 
@@ -96,6 +103,8 @@ def lacks_knowledge(a: Answers) -> bool | None:
         return a.lacks_knowledge
     if a.rag_failure is not None or (a.retrieval_in_place and a.retrieval_recall is not None):
         return True  # retrieval is in use, so the facts are known to be outside the model
+    if a.get("train_unknown_fact_share") == "high":
+        return True  # that is what the fact says
     oracle = a.oracle_context_success
     if oracle is None or ORACLE_FAILS < oracle < ORACLE_WORKS:
         return None
@@ -120,6 +129,17 @@ def is_huge(a: Answers) -> bool | None:
 def lacks_style(a: Answers) -> bool | None:
     """The content is right, but style or form is not."""
     return a.lacks_style_format
+
+
+def facts_stand_elsewhere(a: Answers) -> bool | None:
+    """The answers stand in documents, are new by the day, or are for some eyes only; or a whole field is missing."""
+    # Whoever counts the text that holds the facts, or says how they change, has facts outside the model: what is
+    # stated tells something here, and what is not is nothing to wonder about.
+    if a.task_type == "qa_over_docs" or a.get("knowledge_change") in BY_THE_DAY:
+        return True
+    if a.get("per_user_access_control") or a.get("corpus_tokens"):
+        return True
+    return True if a.get("unlabelled_tokens") and field_cannot_be_looked_up(a) else None
 
 
 def prompt_fixes_it(a: Answers) -> bool | None:
@@ -172,9 +192,9 @@ def wants_cheaper(a: Answers) -> bool | None:
         return a.optimise_cost_latency
     if a.requests_per_day == "high" and (a.cost_sensitive or a.latency == "tight"):
         return True
-    if a.cost_sensitive is None and a.latency is None:
-        return None
-    return bool(a.cost_sensitive) and a.requests_per_day != "low"
+    if a.cost_sensitive:
+        return a.requests_per_day != "low"
+    return False if a.cost_sensitive is False and a.latency != "tight" else None
 
 
 def enough_but_dear(a: Answers) -> bool | None:
@@ -234,34 +254,56 @@ def has_other_lever(a: Answers) -> bool:
 
 def nothing_diagnosed(a: Answers) -> bool:
     """No diagnosis is known yet."""
-    if a.lacks_style_format or lacks_knowledge(a):
+    if a.lacks_style_format:
         return False
-    ruled_out = lacks_knowledge(a) is False and a.lacks_style_format is False
+    knowledge = lacks_knowledge(a)
+    if knowledge or (knowledge is None and facts_stand_elsewhere(a)):
+        return False
+    ruled_out = knowledge is False and a.lacks_style_format is False
     return not ruled_out and not has_other_lever(a)
 
 
 def blind_and_undiagnosed(a: Answers) -> bool | None:
     """There are fewer than 20 test items, and no diagnosis is known."""
-    return False if not nothing_diagnosed(a) or prompt_is_enough(a) else few_test_items(a)
+    few = few_test_items(a)
+    if few is False or not nothing_diagnosed(a) or prompt_is_enough(a):
+        return False
+    return few
+
+
+def countable_and_undiagnosed(a: Answers) -> bool | None:
+    """A prompt with examples is there, a few test items as well, and nobody has counted."""
+    if not a.eval_set_size or a.prompt_success is not None or not nothing_diagnosed(a):
+        return False
+    if a.prompt_effort not in {"few_shot", "optimised"}:
+        return None if a.prompt_effort is None else False
+    return few_test_items(a)
 
 
 def untried_and_undiagnosed(a: Answers) -> bool | None:
     """No prompt with examples was tried yet, and no diagnosis is known."""
-    if not nothing_diagnosed(a):
+    if a.prompt_effort in {"few_shot", "optimised"} or not nothing_diagnosed(a):
         return False
-    return None if a.prompt_effort is None else a.prompt_effort in {"none", "zero_shot"}
+    return None if a.prompt_effort is None else True
 
 
 def must_ship_in_seconds(a: Answers) -> bool | None:
     """Changes must ship within seconds, and no diagnosis is known."""
-    if not nothing_diagnosed(a):
+    if a.iteration not in {None, "seconds"} or not nothing_diagnosed(a):
         return False
-    return None if a.iteration is None else a.iteration == "seconds"
+    return None if a.iteration is None else True
 
 
 def unmeasured_and_undiagnosed(a: Answers) -> bool | None:
     """The prompt was not measured, and no diagnosis is known yet."""
-    return nothing_diagnosed(a) and a.prompt_success is None
+    return a.prompt_success is None and nothing_diagnosed(a)
+
+
+def strictness(a: Answers) -> Strictness | None:
+    """How strict the output is; a task that is named after its fixed form has one."""
+    if a.output_strictness is None and a.task_type == "structured_output":
+        return "json_schema"
+    return a.output_strictness
 
 
 # Very low success
@@ -269,11 +311,12 @@ def unmeasured_and_undiagnosed(a: Answers) -> bool | None:
 
 def only_syntax_fails(a: Answers) -> bool | None:
     """Only the syntax of the output is wrong."""
-    if a.output_strictness is None:
+    form = strictness(a)
+    if form is None:
         return None
     if a.lacks_skill or a.lacks_knowledge:
         return False
-    return a.output_strictness in {"json_schema", "dsl_grammar"} and bool(a.lacks_style_format)
+    return form in {"json_schema", "dsl_grammar"} and bool(a.lacks_style_format)
 
 
 def context_makes_it_work(a: Answers) -> bool | None:
@@ -406,12 +449,19 @@ def fits_the_window(a: Answers) -> bool | None:
     return a.corpus_tokens <= min(FITS_TOKENS, FITS_SHARE * a.context_window)
 
 
+def reads_weakly(a: Answers) -> bool | None:
+    """The model is weak, or small where nobody has said how strong it is: long contexts are not its strength."""
+    if a.model_strength is not None:
+        return a.model_strength == "weak"
+    return None if a.model_params_b is None else a.model_params_b <= SMALL_STUDENT_B
+
+
 def window_is_dear(a: Answers) -> bool | None:
     """The whole text would fit, but the model is weak, or the volume is high and nothing is cached."""
     fits = fits_the_window(a)
     if not fits:
         return fits
-    if a.model_strength == "weak" or a.rag_failure == "does_not_abstain":
+    if reads_weakly(a) or a.rag_failure == "does_not_abstain":
         return True
     return (a.requests_per_day == "high" or bool(a.cost_sensitive)) and not a.prompt_cache
 
@@ -420,6 +470,18 @@ def window_is_best(a: Answers) -> bool | None:
     """The whole text fits into the context of a strong model, at a bearable price."""
     fits = fits_the_window(a)
     return not window_is_dear(a) if fits else fits
+
+
+def window_may_be_best(a: Answers) -> bool | None:
+    """Nobody has counted the text; the window is very large, the model strong, and neither price nor time matters."""
+    if a.corpus_tokens is not None:
+        return False
+    wanted = (a.context_window, a.model_strength, a.cost_sensitive, a.latency)
+    if None in wanted:
+        return None
+    strong_and_wide = (a.context_window or 0) >= LARGE_WINDOW and a.model_strength == "strong"
+    costs_nothing = not a.cost_sensitive and a.latency == "none" and a.requests_per_day != "high"
+    return strong_and_wide and costs_nothing and not changes_often(a) and not is_huge(a) and not locked(a)
 
 
 def style_is_missing_too(a: Answers) -> bool | None:
@@ -491,7 +553,8 @@ def can_retrieve(a: Answers) -> bool | None:
 
 def form_can_be_forced(a: Answers) -> bool | None:
     """The output has a schema or a grammar that decoding can enforce."""
-    return None if a.output_strictness is None else a.output_strictness in {"json_schema", "dsl_grammar"}
+    form = strictness(a)
+    return None if form is None else form in {"json_schema", "dsl_grammar"}
 
 
 def many_shots_fit(a: Answers) -> bool | None:
@@ -525,9 +588,8 @@ def is_unsettled(a: Answers) -> bool | None:
 
 def schema_is_all(a: Answers) -> bool | None:
     """Only the form fails, and it has a JSON schema."""
-    if a.output_strictness is None:
-        return None
-    return a.output_strictness == "json_schema" and not a.lacks_skill
+    form = strictness(a)
+    return None if form is None else form == "json_schema" and not a.lacks_skill
 
 
 def wants_safety(a: Answers) -> bool | None:
@@ -582,8 +644,15 @@ def has_demonstrations(a: Answers) -> bool | None:
 def may_have_demonstrations(a: Answers) -> bool | None:
     """There are enough demonstrations, or clean ones that nobody has counted."""
     if a.n_labelled is None and a.label_quality in {"gold", "mixed"}:
-        return True  # a quality of labels is known only where there are labels
+        return probably_enough(a)  # a quality of labels is known only where there are labels
     return has_demonstrations(a)
+
+
+def probably_enough(a: Answers) -> bool:
+    """There are labels that nobody has counted, and as many as this kind of task needs would be nothing unusual."""
+    least = minimum_examples(a.task_type, a.lacks_style_format, a.label_quality, a.fewshot_gain)
+    some = [(float(n), weight) for n, weight in FACTS["n_labelled"].prior if n]
+    return sum(w for n, w in some if n >= least) >= PROBABLY * sum(w for _, w in some)
 
 
 def too_few_but_teacher(a: Answers) -> bool | None:

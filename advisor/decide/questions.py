@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from advisor.decide.answers import FACTS, Answers
-from advisor.decide.worlds import matters
+from advisor.decide.worlds import MANY_WORLDS, matters, read, worlds
 from recipes.words import N_
 
 NOT_SURE: Final = N_("I am not sure")
@@ -272,11 +272,13 @@ def next_question(answers: Answers, asked: Collection[str] = ()) -> Question | N
     """The next question to put, or None when no answer can change the leaf any more.
 
     What the person was not sure about, and what no question puts, stays unknown: a world in which it were known is
-    not on the way that is walked, and a question that matters only there is not put.
+    not on the way that is walked, and a question that matters only there is not put. One that the way looks at now
+    goes before one that another answer would have to open.
 
     Args:
         answers: What is known.
         asked: Facts that were asked already, also those that the person was not sure about.
     """
-    worth = matters(answers, among=BY_FACT.keys() - set(asked))
-    return next((q for q in QUESTIONS if q.fact in worth), None)
+    worth = matters(worlds(answers, MANY_WORLDS, among=BY_FACT.keys() - set(asked)))
+    now = worth & set(read(answers))
+    return next((q for q in QUESTIONS if q.fact in (now or worth)), None)

@@ -54,19 +54,19 @@ class Edge:
 
 
 NODES: Final = (
-    Node("Start", "start", "I have a problem", "seed001"),
-    Node("Q1", "question", "Does the model lack KNOWLEDGE?", "seed001"),
-    Node("Q2", "question", "Is the knowledge changing often?", "seed001"),
-    Node("Q3", "question", "Is the dataset huge?", "seed001"),
-    Node("Q4", "question", "Does the model lack STYLE/FORMAT?", "seed001"),
-    Node("Q5", "question", "Can Prompt Engineering fix it?", "seed001"),
-    Node("RAG", "leaf", "Use RAG", "seed001"),
-    Node("FT", "leaf", "Fine-Tuning (Knowledge Injection)", "seed001"),
-    Node("Prompt", "leaf", "Use Few-Shot Prompting", "seed001"),
-    Node("FT2", "leaf", "Fine-Tuning (Style Injection)", "seed001"),
+    Node("Start", "start", N_("I have a problem"), "seed001"),
+    Node("Q1", "question", N_("Does the model lack KNOWLEDGE?"), "seed001"),
+    Node("Q2", "question", N_("Is the knowledge changing often?"), "seed001"),
+    Node("Q3", "question", N_("Is the dataset huge?"), "seed001"),
+    Node("Q4", "question", N_("Does the model lack STYLE/FORMAT?"), "seed001"),
+    Node("Q5", "question", N_("Can Prompt Engineering fix it?"), "seed001"),
+    Node("RAG", "leaf", N_("Use RAG"), "seed001"),
+    Node("FT", "leaf", N_("Fine-Tuning (Knowledge Injection)"), "seed001"),
+    Node("Prompt", "leaf", N_("Use Few-Shot Prompting"), "seed001"),
+    Node("FT2", "leaf", N_("Fine-Tuning (Style Injection)"), "seed001"),
 )
 
-DOCUMENT: Final = "source document 001"
+DOCUMENT: Final = N_("source document 001")
 
 EDGES: Final = (
     Edge("Start-Q1", "Start", "", "Q1", always,

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from advisor.decide import extension, tree
 from advisor.decide.answers import Answers
+from advisor.decide.predicates import Test
 from advisor.decide.tree import Edge, Node
 
 Mode = Literal["classic", "expert"]
@@ -22,6 +23,9 @@ def _by_start(edges: tuple[Edge, ...]) -> Mapping[str, tuple[Edge, ...]]:
 
 _OUT: Final[Mapping[Mode, Mapping[str, tuple[Edge, ...]]]] = MappingProxyType(
     {"classic": _by_start(tree.EDGES), "expert": _by_start(ALL_EDGES)}
+)
+_WAYS: Final[Mapping[str, tuple[tuple[Test, str], ...]]] = MappingProxyType(
+    {name: tuple((edge.test, edge.end) for edge in edges) for name, edges in _OUT["expert"].items()}
 )
 NODES: Final[Mapping[str, Node]] = MappingProxyType({node.name: node for node in ALL_NODES})
 
@@ -62,10 +66,12 @@ def walk(answers: Answers, mode: Mode = "expert", start: str = "Start") -> Walk:
 
 def leaf(answers: Answers, start: str = "Start") -> str:
     """The leaf alone, for those who walk very often."""
-    out = _OUT["expert"]
     node = start
-    while edges := out[node]:
-        node = next(edge for edge in edges if edge.test(answers)).end
+    while ways := _WAYS[node]:
+        for test, end in ways:
+            if test(answers):
+                node = end
+                break
     return node
 
 

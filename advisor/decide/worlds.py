@@ -1,13 +1,15 @@
 """What the unknown facts could be: possible worlds, likeliest first, without those that differ in nothing that is read."""
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 from typing import Final, cast
 
 from advisor.decide import walk
 from advisor.decide.answers import FACTS, Answers, Prior, Value, possible
+from advisor.decide.beliefs import prior
 from advisor.decide.constraints import standing
 
 WORLDS: Final = 64
@@ -18,18 +20,33 @@ SPREAD: Final = 1.28
 """Standard deviations of the two outer points that stand for a measured share: 80 % of the mass lies between."""
 MEASURED: Final = ("prompt_success",)
 
-PASSAGE_IS_NO_HELP: Final[Prior] = ((0.3, 1.0),)
-"""The value that stands for a passage that does not help, in the prior of that fact."""
+
+Nearby = Callable[[str, Value], str]
+"""From a fact and a value to the leaf that the answers would then lead to."""
 
 
-class _Curious:
-    """Answers that note which facts were looked at and are not known.
+class _Known:
+    """Answers as a world knows them.
 
     Only known facts are attributes, so Python calls `__getattr__` for exactly the others.
     """
 
     def __init__(self, known: Mapping[str, Value]) -> None:
         self.__dict__.update(known)
+
+    def __getattr__(self, fact: str) -> None:
+        return None
+
+    def get(self, fact: str) -> Value | None:
+        """What was stated of `fact`, without wondering about it."""
+        return cast(Value | None, self.__dict__.get(fact))
+
+
+class _Curious(_Known):
+    """Answers that note which facts were looked at and are not known."""
+
+    def __init__(self, known: Mapping[str, Value]) -> None:
+        super().__init__(known)
         self.__dict__["_asked"] = []
 
     def __getattr__(self, fact: str) -> None:
@@ -37,14 +54,20 @@ class _Curious:
 
 
 class _Witness:
-    """Answers that note every fact that was looked at, known or not."""
+    """Answers that note every fact that was looked at, and apart from them what would have mattered if stated."""
 
     def __init__(self, answers: Answers) -> None:
-        self.__dict__["_answers"], self.__dict__["_read"] = answers, {}
+        self.__dict__.update(_answers=answers, _read={}, _unstated={})
 
     def __getattr__(self, fact: str) -> Value | None:
         self.__dict__["_read"][fact] = None
         return cast(Value | None, getattr(self.__dict__["_answers"], fact))
+
+    def get(self, fact: str) -> Value | None:
+        """What was stated of `fact`."""
+        value = cast(Answers, self.__dict__["_answers"]).get(fact)
+        self.__dict__["_unstated" if value is None else "_read"][fact] = None
+        return value
 
 
 def primary(answers: Answers) -> str:
@@ -52,11 +75,31 @@ def primary(answers: Answers) -> str:
     return standing(walk.leaf(answers), answers)
 
 
+def nearby(answers: Answers) -> Nearby:
+    """Where the answers lead with one fact changed; each change is walked once, however many ask for it."""
+
+    @cache
+    def at(fact: str, value: Value) -> str:
+        return primary(answers.but(**{fact: value}))
+
+    return at
+
+
 def read(answers: Answers) -> tuple[str, ...]:
-    """The facts that the way to the leaf looks at, in that order: no other fact can change it."""
+    """The facts that the way to the leaf looks at, in that order: their values can change it."""
+    return tuple(_witness(answers)["_read"])
+
+
+def relevant(answers: Answers) -> frozenset[str]:
+    """What is read, and what would have mattered had somebody stated it: no other fact can change the leaf."""
+    seen = _witness(answers)
+    return frozenset(seen["_read"]) | frozenset(seen["_unstated"])
+
+
+def _witness(answers: Answers) -> Mapping[str, Mapping[str, None]]:
     witness = _Witness(answers)
     primary(cast(Answers, witness))
-    return tuple(witness.__dict__["_read"])
+    return witness.__dict__
 
 
 def _look(known: Mapping[str, Value]) -> tuple[str, Sequence[str]]:
@@ -82,10 +125,8 @@ def worlds(
     `among` those that can still be learned stays unknown in all worlds.
     """
     known = answers.known()
-    priors = {name: fact.prior for name, fact in FACTS.items() if fact.prior and name not in known}
-    priors |= _implied(known) | _measured(known)
-    priors = {name: prior for name, prior in priors.items() if name in among}
-    base = {name: value for name, value in known.items() if name not in priors}
+    measured = {fact: points for fact, points in _measured(known).items() if fact in among}
+    base = {name: value for name, value in known.items() if name not in measured}
     done: list[World] = []
     heap: list[tuple[float, int, tuple[tuple[str, Value], ...]]] = [(-1.0, 0, ())]
     count = 0
@@ -93,7 +134,7 @@ def worlds(
         mass, _, decided = heapq.heappop(heap)
         here = {**base, **dict(decided)}
         leaf, asked = _look(here)
-        fact, values = next(_splits(here, asked, priors), ("", ()))
+        fact, values = next(_splits(here, [name for name in asked if name in among], measured), ("", ()))
         if not values or count >= limit:
             done.append(World(decided, leaf, -mass))
             continue
@@ -104,21 +145,16 @@ def worlds(
 
 
 def _splits(
-    here: Mapping[str, Value], asked: Sequence[str], priors: Mapping[str, Prior]
+    here: Mapping[str, Value], asked: Sequence[str], measured: Mapping[str, Prior]
 ) -> Iterator[tuple[str, Prior]]:
     """The facts that split a world, each with the values that do not contradict it; their weights sum to 1."""
+    world = _Known(here)
     for fact in asked:
-        values = [(value, weight) for value, weight in priors.get(fact, ()) if possible(here, fact, value)]
+        believed = measured[fact] if fact in measured else prior(fact, world)
+        values = [(value, weight) for value, weight in believed if possible(here, fact, value)]
         if values:
             whole = sum(weight for _, weight in values)
             yield fact, tuple((value, weight / whole) for value, weight in values)
-
-
-def _implied(known: Mapping[str, Value]) -> dict[str, Prior]:
-    """What one fact says about another that nobody measured: a passage cannot mend what is no lack of knowledge."""
-    if known.get("lacks_knowledge") is False and "oracle_context_success" not in known:
-        return {"oracle_context_success": PASSAGE_IS_NO_HELP}
-    return {}
 
 
 def _measured(known: Mapping[str, Value]) -> dict[str, Prior]:
@@ -136,15 +172,15 @@ def _points(share: float, items: int) -> Prior:
     return ((share, 0.6), (min(low, share), 0.2), (max(high, share), 0.2))
 
 
-def matters(answers: Answers, among: Collection[str] = frozenset(FACTS)) -> frozenset[str]:
-    """The facts `among` the unknown ones whose answer, alone or after others of them, can still change the leaf."""
+def matters(found: Iterable[World]) -> frozenset[str]:
+    """The facts whose answer, alone or after others, leads to another leaf in these worlds."""
     outcomes: dict[tuple[object, ...], dict[Value, set[str]]] = {}
-    for world in worlds(answers, MANY_WORLDS, among=among):
+    for world in found:
         for place, (fact, value) in enumerate(world.decided):
             branch = outcomes.setdefault((*world.decided[:place], fact), {})
             branch.setdefault(value, set()).add(world.leaf)
     return frozenset(
         str(branch[-1])
         for branch, leaves in outcomes.items()
-        if len({frozenset(found) for found in leaves.values()}) > 1
+        if len({frozenset(ends) for ends in leaves.values()}) > 1
     )

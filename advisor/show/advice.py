@@ -5,6 +5,7 @@ from typing import Final
 
 from advisor.decide.advice import Advice, Band, Excluded, Filled, Flip, Stage, Step
 from advisor.decide.answers import FACTS, Answers, said
+from advisor.decide.extension import CREDITS
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
 from advisor.decide.tree import NODES as TREE
 from advisor.plan.fits import FitRow
@@ -34,6 +35,12 @@ def say(sentence: str) -> str:
         values = {name: _word(value) for name, value in sentence.values.items()}
         return inert(t(sentence.template, **values))
     return inert(t(sentence))
+
+
+def credited(source: str) -> str:
+    """Who says so: words of ours in the reader's language, names of papers as they are."""
+    parts = source.split("; ")
+    return t(N_("; ")).join(t(part) if part in CREDITS else inert(part) for part in parts)
 
 
 def _word(value: str | float) -> str | float:
@@ -226,7 +233,7 @@ def _path(path: Sequence[Step]) -> Iterator[str]:
         who = t(
             N_("[{origin}; {source}{graded}]"),
             origin=t(ORIGINS[step.origin]),
-            source=step.source,
+            source=credited(step.source),
             graded=graded,
         )
         yield from wrapped(f"{say(step.why)} {who}", indent=INDENT + 4)

@@ -10,7 +10,7 @@ from advisor.decide.advice import Advice
 from advisor.decide.answers import Answers
 from advisor.decide.leaves import ATTACHMENTS, LEAVES, PROMPT_LEAVES, TRAINING_LEAVES
 from advisor.decide.minimum import BANDS, band
-from advisor.show.advice import say
+from advisor.show.advice import credited, say
 from advisor.text import N_, inert, language, t
 from recipes.write import guide
 
@@ -87,7 +87,7 @@ def _values(advice: Advice, a: Answers, pages: tuple[str, ...]) -> Mapping[str, 
         "bands": [
             {
                 "task": t(row.task), "too_few": row.too_few, "unit": t(row.unit), "workable": row.workable,
-                "good": row.good, "sources": row.sources, "applies": row == own,
+                "good": row.good, "sources": credited(row.sources), "applies": row == own,
             }
             for row in BANDS
         ],

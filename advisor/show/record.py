@@ -6,7 +6,7 @@ from typing import Final
 from advisor.decide.advice import Advice, Step
 from advisor.decide.answers import FACTS, Answers, Value, said
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
-from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, say
+from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, credited, say
 from advisor.text import N_, inert, t
 from recipes.write import code, plain
 
@@ -108,7 +108,7 @@ def _step(step: Step) -> str:
     graded = t(N_(", evidence {grade}"), grade=step.grade) if step.grade else ""
     mark = plain(t(N_(" (assumed)"))) if step.assumed else ""
     way = f"{code(step.start)}{answer} → {code(step.end)}{mark}"
-    return f"- {way}: {plain(say(step.why))} *{plain(t(ORIGINS[step.origin]) + '; ' + step.source + graded)}*"
+    return f"- {way}: {plain(say(step.why))} *{plain(t(ORIGINS[step.origin]) + t(N_('; ')) + credited(step.source) + graded)}*"
 
 
 def _plan(advice: Advice) -> Iterator[str]:

@@ -13,7 +13,7 @@ from advisor.decide.answers import FACTS, Answers, parse
 from advisor.decide.constraints import struck
 from advisor.decide.leaves import ATTACHMENTS, LEAVES, TRAINING_LEAVES
 from advisor.decide.measured import facts as measured
-from advisor.decide.worlds import primary, read, worlds
+from advisor.decide.worlds import primary, relevant, worlds
 from recipes.report import Arm, Rate, Report
 
 DATA = Path(__file__).parent.parent / "data"
@@ -221,7 +221,7 @@ def test_a_primary_leaf_is_never_struck_out_unless_nothing_stands(answers):
 @settings(max_examples=60)
 @given(anything, st.sampled_from(sorted(FACTS)))
 def test_a_fact_that_the_way_does_not_look_at_changes_no_leaf(answers, name):
-    if name not in read(answers):
+    if name not in relevant(answers):
         for value, _ in FACTS[name].prior:
             assert primary(answers.but(**{name: value})) == primary(answers)
 

@@ -11,6 +11,7 @@ from advisor.decide.advice import Advice, Band, Filled, Step
 from advisor.decide.answers import FACTS
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
 from advisor.decide.walk import NODES
+from advisor.show.advice import credited
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.panel import Panel
@@ -172,7 +173,10 @@ def _step(step: Step) -> Iterator[tuple[str, str]]:
     yield (f"{label} {answer}".rstrip() + "  ", "bold")
     yield (said(step.why), "")
     if step.grade:
-        yield ("  " + t(N_("[evidence {grade}: {source}]"), grade=step.grade, source=step.source), "dim")
+        yield (
+            "  " + t(N_("[evidence {grade}: {source}]"), grade=step.grade, source=credited(step.source)),
+            "dim",
+        )
     if step.assumed:
         yield ("  " + t(N_("(assumed: not answered)")), "$text-warning")
 
