@@ -105,7 +105,7 @@ def load(
         CodeRefused: It wants its own code to run.
     """
     source = find(model, home)
-    quantisation = _quantisation(adaptation, DTYPES[model.dtype])
+    quantisation = quantisation(adaptation, DTYPES[model.dtype])
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -199,7 +199,7 @@ def _keep_unpacked(model: nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
-def _quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """NF4 for QLoRA (Dettmers et al., 2023), or LLM.int8 (2022): linear layers inside the blocks only, math in the model's dtype."""
     match adaptation:
         case Lora(base="int8"):
