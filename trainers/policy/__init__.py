@@ -105,19 +105,19 @@ def load(
         CodeRefused: It wants its own code to run.
     """
     source = find(model, home)
-    quantisation = quantisation(adaptation, DTYPES[model.dtype])
+    quantised = quantisation(adaptation, DTYPES[model.dtype])
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
             source.directory,
             dtype=DTYPES[model.dtype],
-            quantization_config=quantisation,
+            quantization_config=quantised,
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=False,
         )
     except ImportError as error:
-        if quantisation is None:
+        if quantised is None:
             raise
         raise MissingPackage("bitsandbytes") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
