@@ -2,12 +2,13 @@
 
 import gettext
 import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 
 from recipes.words import N_
 
-__all__ = ["N_", "inert", "language", "n", "t", "use"]
+__all__ = ["N_", "inert", "language", "missing", "n", "t", "use"]
 
 _chosen: list[str] = []
 
@@ -38,6 +39,12 @@ def t(text: str, **values: object) -> str:
     """Translate `text` and fill its `{name}` places."""
     said = _catalogue(language()).gettext(text) if text else ""
     return said.format(**values) if values else said
+
+
+def missing(sentences: Iterable[str], code: str) -> Iterator[str]:
+    """Which of the sentences the catalogue of `code` does not translate; each once."""
+    translate = _catalogue(code).gettext
+    return (sentence for sentence in dict.fromkeys(sentences) if translate(sentence) == sentence)
 
 
 def n(one: str, many: str, count: int, **values: object) -> str:

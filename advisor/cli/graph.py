@@ -35,7 +35,7 @@ def command(ctx: click.Context, mode: str | None, form: str, check: bool, as_jso
     whole = mode == "expert" or (check and mode is None)
     drawn = graph.build("expert" if whole else "classic")
     if check:
-        found = list(graph.problems(drawn))
+        found = [*graph.problems(drawn), *show.untranslated(drawn)]
         if as_json or form == "json":
             voice.envelope("graph", {"problems": found})
         else:

@@ -222,16 +222,6 @@ def _error(failure: Failure) -> dict[str, object]:
 
 def _vocabulary(*, as_json: bool) -> None:
     if as_json:
-        rows = [
-            {
-                "name": f.name,
-                "allowed": f.allowed,
-                "question": f.group,
-                "minutes": f.minutes,
-                "means": f.means,
-            }
-            for f in FACTS.values()
-        ]
-        voice.envelope("recommend", {"vocabulary": rows})
+        voice.envelope("recommend", {"vocabulary": [show.word(fact) for fact in FACTS.values()]})
         return
     click.echo("\n".join(columns([(f.name, t(f.means), f.allowed) for f in FACTS.values()])))

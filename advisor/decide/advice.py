@@ -36,6 +36,25 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Axes:
+    """Four independent choices, as codes: what stands in the context, what is learned, what moves, where it runs."""
+
+    context: str
+    objective: str
+    update: str
+    runs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """What the second opinion would rather do, and both scores in log-odds units."""
+
+    leaf: str
+    score: float
+    ours: float
+
+
+@dataclass(frozen=True, slots=True)
 class Alternative:
     """A leaf that was not chosen but could be; `score` is the evidence score in log-odds units."""
 
@@ -120,6 +139,9 @@ class Advice:
     plan: tuple[Stage, ...]
     alternatives: tuple[Alternative, ...]
     excluded: tuple[Excluded, ...]
+    axes: Axes
+    contested: Contested | None
+    """Where the walk and the evidence score disagree: what the score prefers."""
     confidence: Confidence
     flips: tuple[Flip, ...]
     ask_next: tuple[Ask, ...]

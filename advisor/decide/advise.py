@@ -7,10 +7,11 @@ from advisor.decide import stages
 from advisor.decide.advice import Advice, Alternative, Ask, Excluded, Step
 from advisor.decide.answers import Answers
 from advisor.decide.asking import ask_next
+from advisor.decide.axes import axes
 from advisor.decide.cautions import Verdict, cautions
 from advisor.decide.confidence import confidence, unknown_decisive
 from advisor.decide.constraints import excluded, standing, struck
-from advisor.decide.evidence import scores
+from advisor.decide.evidence import scores, second_opinion
 from advisor.decide.flips import experiment, flips
 from advisor.decide.leaves import LEAVES
 from advisor.decide.offers import offers
@@ -54,6 +55,8 @@ def advise(answers: Answers) -> Advice:
         plan=planned,
         alternatives=_alternatives(_offered(answers, leaf), score, inside, out),
         excluded=out,
+        axes=axes(answers, leaf, planned),
+        contested=second_opinion(leaf, score),
         confidence=confidence(answers, way, leaf, could_be, score, unknown),
         flips=flips(answers, leaf, looked_at, at),
         ask_next=questions,

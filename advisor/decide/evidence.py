@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from advisor.decide import predicates as p
+from advisor.decide.advice import Contested
 from advisor.decide.answers import Answers
 from advisor.decide.leaves import LEAVES, family
 from advisor.decide.predicates import Test
@@ -103,8 +104,21 @@ def scores(a: Answers) -> dict[str, float]:
 
 def agreement(leaf: str, score: Mapping[str, float]) -> float:
     """1 where walk and score agree on the family, 0.7 where the margin is small, 0.5 where they disagree."""
-    ours = max(value for other, value in score.items() if family(other) == family(leaf))
-    best = max((value for other, value in score.items() if family(other) != family(leaf)), default=0.0)
+    ours, _, best = _compared(leaf, score)
     if ours >= best + MARGIN:
         return 1.0
     return 0.7 if ours > best - MARGIN else 0.5
+
+
+def second_opinion(leaf: str, score: Mapping[str, float]) -> Contested | None:
+    """What the score prefers by a clear margin to the family of `leaf`, or None where it does not disagree."""
+    ours, other, best = _compared(leaf, score)
+    return Contested(other, round(best, 2), round(ours, 2)) if ours <= best - MARGIN else None
+
+
+def _compared(leaf: str, score: Mapping[str, float]) -> tuple[float, str, float]:
+    """The best score of the family of `leaf`; the best leaf of all others, and its score."""
+    home = family(leaf)
+    ours = max(value for other, value in score.items() if family(other) == home)
+    rival = max((other for other in score if family(other) != home), key=lambda other: score[other])
+    return ours, rival, score[rival]

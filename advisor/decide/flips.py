@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from advisor.decide.advice import Filled, Flip
+from advisor.decide.advice import Flip
 from advisor.decide.answers import FACTS, Answers, Fact, Value, possible, said
 from advisor.decide.beliefs import prior
+from advisor.decide.groups import GROUPS
 from advisor.decide.leaves import family
-from advisor.decide.questions import BY_FACT
 from advisor.decide.worlds import Nearby
 from recipes.words import N_
 
@@ -104,8 +104,7 @@ def experiment(fact: str) -> str:
     """How to learn `fact`."""
     if fact in EXPERIMENTS:
         return EXPERIMENTS[fact]
-    question = BY_FACT.get(fact)
-    return question.text if question else Filled(N_("Find out: {means}."), means=FACTS[fact].means)
+    return GROUPS[FACTS[fact].group].measure
 
 
 def _smallest(a: Answers, fact: Fact, leaf: str, at: Nearby) -> tuple[str, str] | None:

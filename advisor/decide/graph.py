@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from advisor.decide import tree
-from advisor.decide.leaves import LEAVES
+from advisor.decide.leaves import ATTACHMENTS, DUTIES, LEAVES, TRAINING_LEAVES, Leaf
 from advisor.decide.predicates import always
+from advisor.decide.stages import stop_rule
 from advisor.decide.tree import Edge, Node
 from advisor.decide.walk import ALL_EDGES, ALL_NODES, Mode
 
@@ -68,10 +69,35 @@ def problems(graph: Graph) -> Iterator[str]:
     for edge in edges(graph):
         if not (edge.why and edge.source and edge.test.__doc__):
             yield f"{edge.id!r} does not say why, who says so or when"
+    for name in graph:
+        if name in LEAVES:
+            yield from (f"the leaf {name!r} lacks {part}" for part in _lacks(LEAVES[name]))
 
 
 OFFERED = frozenset({"p_tuning", "prefix_tuning", "adapters"})
 """Leaves that no walk ends at: they are offered as alternatives only (U-2, U-4, U-5)."""
+
+
+def strings(graph: Graph) -> Iterator[str]:
+    """Everything of the graph that a person reads: labels, answers, reasons, what a leaf means and what it demands."""
+    for node in nodes(graph):
+        yield node.label
+        if node.name in LEAVES:
+            yield from (ATTACHMENTS[code] for code in LEAVES[node.name].attachments if code in ATTACHMENTS)
+            yield stop_rule(node.name)
+    for edge in edges(graph):
+        yield from filter(None, (edge.answer, edge.why))
+
+
+def _lacks(leaf: Leaf) -> Iterator[str]:
+    """What a complete leaf has: a meaning, a family, duties that are described, and for a training all of the six."""
+    if not leaf.means:
+        yield "a meaning"
+    if not leaf.family:
+        yield "a family"
+    yield from (f"a description of {code!r}" for code in leaf.attachments if code not in ATTACHMENTS)
+    if leaf.name in TRAINING_LEAVES:
+        yield from (f"the duty {code!r}" for code in DUTIES if code not in leaf.attachments)
 
 
 def _dead_ends(node: Node, out: list[Edge]) -> Iterator[str]:

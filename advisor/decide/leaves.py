@@ -45,8 +45,16 @@ ATTACHMENTS: Final = MappingProxyType(
 )
 """What a plan must contain, by code; the sentence is a message id."""
 
-_TRAIN = ("held_out_split", "baselines", "retention_check", "stop_rule", "data_lint", "licence_check")
-_SFT = (*_TRAIN, "safety_evaluation")
+DUTIES: Final = (
+    "held_out_split",
+    "baselines",
+    "retention_check",
+    "stop_rule",
+    "data_lint",
+    "licence_check",
+)
+"""What every training owes, whatever it trains."""
+_SFT = (*DUTIES, "safety_evaluation")
 _ADAPTER = (*_SFT, "pin_base_version")
 _PROMPT = ("regression_set",)
 
@@ -59,7 +67,7 @@ _ALL: Final = (
     Leaf("rag_ft", "context + tuning", N_("Keep retrieval, and tune the model on retrieval-style inputs."),
          (*_ADAPTER, "recall_at_k")),
     Leaf("cpt", "knowledge in weights", N_("Continue pre-training on the raw text."),
-         (*_TRAIN, "facts_age", "rag_baseline")),
+         (*DUTIES, "facts_age", "rag_baseline")),
     Leaf("cpt_sft", "knowledge in weights", N_("Continue pre-training, mixed with instruction data."),
          (*_SFT, "facts_age", "rag_baseline")),
     Leaf("sft_lora", "SFT", N_("Fine-tune on examples with LoRA (small matrices beside frozen 16-bit weights)."), _ADAPTER),
@@ -68,7 +76,7 @@ _ALL: Final = (
     Leaf("sft_full", "SFT", N_("Fine-tune all parameters on examples."), _SFT),
     Leaf("sft_partial_freeze", "SFT", N_("Train only the last layers."), _SFT),
     Leaf("managed_ft", "SFT", N_("Let the provider fine-tune its model."), (*_SFT, "provider_check")),
-    Leaf("small_encoder", "SFT", N_("Train a small classifier instead of a language model."), _TRAIN),
+    Leaf("small_encoder", "SFT", N_("Train a small classifier instead of a language model."), DUTIES),
     Leaf("prefix_tuning", "light PEFT", N_("Train a short prefix of vectors (prefix tuning)."), _ADAPTER),
     Leaf("p_tuning", "light PEFT", N_("Train virtual prompt tokens (P-tuning, prompt tuning)."), _ADAPTER),
     Leaf("adapters", "many tasks", N_("Train bottleneck adapters, one for each task."), _ADAPTER),

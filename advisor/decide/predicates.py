@@ -265,15 +265,14 @@ def nothing_diagnosed(a: Answers) -> bool:
 
 def blind_and_undiagnosed(a: Answers) -> bool | None:
     """There are fewer than 20 test items, and no diagnosis is known."""
-    few = few_test_items(a)
-    if few is False or not nothing_diagnosed(a) or prompt_is_enough(a):
+    if not nothing_diagnosed(a) or prompt_is_enough(a):
         return False
-    return few
+    return few_test_items(a)
 
 
 def countable_and_undiagnosed(a: Answers) -> bool | None:
     """A prompt with examples is there, a few test items as well, and nobody has counted."""
-    if not a.eval_set_size or a.prompt_success is not None or not nothing_diagnosed(a):
+    if not a.get("eval_set_size") or a.get("prompt_success") is not None or not nothing_diagnosed(a):
         return False
     if a.prompt_effort not in {"few_shot", "optimised"}:
         return None if a.prompt_effort is None else False
@@ -282,21 +281,21 @@ def countable_and_undiagnosed(a: Answers) -> bool | None:
 
 def untried_and_undiagnosed(a: Answers) -> bool | None:
     """No prompt with examples was tried yet, and no diagnosis is known."""
-    if a.prompt_effort in {"few_shot", "optimised"} or not nothing_diagnosed(a):
+    if a.get("prompt_effort") in {"few_shot", "optimised"} or not nothing_diagnosed(a):
         return False
     return None if a.prompt_effort is None else True
 
 
 def must_ship_in_seconds(a: Answers) -> bool | None:
     """Changes must ship within seconds, and no diagnosis is known."""
-    if a.iteration not in {None, "seconds"} or not nothing_diagnosed(a):
+    if a.get("iteration") not in {None, "seconds"} or not nothing_diagnosed(a):
         return False
     return None if a.iteration is None else True
 
 
 def unmeasured_and_undiagnosed(a: Answers) -> bool | None:
     """The prompt was not measured, and no diagnosis is known yet."""
-    return a.prompt_success is None and nothing_diagnosed(a)
+    return a.get("prompt_success") is None and nothing_diagnosed(a) and a.prompt_success is None
 
 
 def strictness(a: Answers) -> Strictness | None:

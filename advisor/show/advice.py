@@ -1,12 +1,18 @@
 """The advice as text for 80 columns, and as the data of `advisor recommend --json`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
 
-from advisor.decide.advice import Advice, Band, Excluded, Filled, Flip, Stage, Step
-from advisor.decide.answers import FACTS, Answers, said
+from advisor.decide.advice import Advice, Axes, Band, Excluded, Filled, Flip, Step
+from advisor.decide.answers import FACTS, Answers, Fact, said
+from advisor.decide.asking import OTHERS
+from advisor.decide.axes import CONTEXT, OBJECTIVE, RUNS, UPDATE
 from advisor.decide.extension import CREDITS
+from advisor.decide.flips import EXPERIMENTS
+from advisor.decide.groups import GROUPS
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
+from advisor.decide.questions import BY_FACT
 from advisor.decide.tree import NODES as TREE
 from advisor.plan.fits import FitRow
 from advisor.show.columns import columns
@@ -53,7 +59,7 @@ def text(advice: Advice) -> str:
     return "\n".join(
         (
             *_headline(advice),
-            *_stages(advice.plan),
+            *_stages(advice),
             *_doubt(advice),
             *_warnings(advice),
             *_flips(advice.flips[:SHOWN_FLIPS]),
@@ -70,7 +76,7 @@ def explain(advice: Advice, answers: Answers) -> str:
             *_headline(advice),
             *_facts(answers),
             *_path(advice.path),
-            *_stages(advice.plan, attachments=True),
+            *_stages(advice, attachments=True),
             *_doubt(advice),
             *_warnings(advice),
             *_alternatives(advice),
@@ -143,13 +149,37 @@ def _headline(advice: Advice) -> Iterator[str]:
     yield from wrapped(t(N_("The source tree alone says: {answer}"), answer=t(answer)), hang=2)
 
 
+def on_axes(axes: Axes) -> str:
+    """The four choices as one sentence."""
+    return t(
+        N_("In the context: {context}. Learned: {objective}. Moved: {update}. Run: {runs}."),
+        context=t(CONTEXT[axes.context]),
+        objective=t(OBJECTIVE[axes.objective]),
+        update=t(UPDATE[axes.update]),
+        runs=t(RUNS[axes.runs]),
+    )
+
+
+def disputed(advice: Advice) -> str:
+    """What the second opinion prefers, or nothing where it does not disagree."""
+    if advice.contested is None:
+        return ""
+    return t(
+        N_("Contested: the evidence score prefers {leaf} ({score:.1f} against {ours:.1f})."),
+        leaf=advice.contested.leaf,
+        score=advice.contested.score,
+        ours=advice.contested.ours,
+    )
+
+
 def _reason(advice: Advice) -> str:
     return say(next(stage.why for stage in advice.plan if stage.role == "primary"))
 
 
-def _stages(plan: Sequence[Stage], *, attachments: bool = False) -> Iterator[str]:
+def _stages(advice: Advice, *, attachments: bool = False) -> Iterator[str]:
     yield from _title(t(N_("Plan")))
-    for stage in plan:
+    yield from wrapped(on_axes(advice.axes), indent=INDENT)
+    for stage in advice.plan:
         head = t(N_("{number}. {leaf} ({role}): {why}"), number=stage.stage, leaf=stage.leaf,
                  role=t(ROLES[stage.role]), why=say(stage.why))  # fmt: skip
         yield from wrapped(head, indent=INDENT, hang=3)
@@ -174,6 +204,8 @@ def _doubt(advice: Advice) -> Iterator[str]:
         indent=INDENT,
         hang=2,
     )
+    if advice.contested:
+        yield from wrapped("- " + disputed(advice), indent=INDENT, hang=2)
     for cap in sure.caps:
         yield from wrapped("- " + say(cap), indent=INDENT, hang=2)
 
@@ -273,6 +305,8 @@ def data(advice: Advice, answers: Answers) -> dict[str, object]:
         ],
         "alternatives": [{"leaf": a.leaf, "score": a.score, "why": str(a.why)} for a in advice.alternatives],
         "excluded": [{"leaf": e.leaf, "reason": str(e.reason), "relax": str(e.relax)} for e in advice.excluded],
+        "axes": asdict(advice.axes),
+        "contested": asdict(advice.contested) if advice.contested else None,
         "confidence": {
             "band": sure.band, "value": sure.value, "R": sure.R, "E": sure.E, "G": sure.G, "caps": list(map(str, sure.caps)),
         },
@@ -292,6 +326,20 @@ def data(advice: Advice, answers: Answers) -> dict[str, object]:
             name: {"value": value, "origin": answers.origins.get(name, "person")}
             for name, value in answers.known().items()
         },
+    }  # fmt: skip
+
+
+def word(fact: Fact) -> dict[str, object]:
+    """One fact of the vocabulary as JSON, with its question, the reason for it and how to find the answer."""
+    group, own = GROUPS[fact.group], BY_FACT.get(fact.name)
+    return {
+        "name": fact.name, "kind": fact.kind, "allowed": fact.allowed, "question": fact.group, "minutes": fact.minutes,
+        "means": fact.means,
+        "text": own.text if own else OTHERS.get(fact.name, group.question),
+        "why": own.why if own else group.why,
+        "analogy": own.analogy if own else group.analogy,
+        "measure": EXPERIMENTS.get(fact.name, group.measure),
+        "prior": [{"value": value, "weight": weight} for value, weight in fact.prior],
     }  # fmt: skip
 
 

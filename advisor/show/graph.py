@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from advisor.decide.graph import Graph, strings
 from advisor.decide.tree import Edge, Node
-from advisor.text import t
+from advisor.text import missing, t
 
 SHAPES: Final = {"start": ("([", "])"), "question": ("{", "}"), "leaf": ("[", "]")}
 DOT_SHAPES: Final = {"start": "oval", "question": "diamond", "leaf": "box"}
@@ -53,6 +54,13 @@ def _edge(edge: Edge) -> dict[str, object]:
         "when": (edge.test.__doc__ or "").strip(), "why": edge.why, "source": edge.source, "grade": edge.grade,
         "origin": edge.origin,
     }  # fmt: skip
+
+
+def untranslated(drawn: Graph) -> Iterator[str]:
+    """What the graph says that no catalogue has; the source's Yes and No have an entry of their own."""
+    yield from (
+        f"no {code} translation of {said!r}" for code in ("zh",) for said in missing(strings(drawn), code)
+    )
 
 
 def outline(nodes: Sequence[Node], edges: Sequence[Edge]) -> str:

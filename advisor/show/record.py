@@ -6,7 +6,7 @@ from typing import Final
 from advisor.decide.advice import Advice, Step
 from advisor.decide.answers import FACTS, Answers, Value, said
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
-from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, credited, say
+from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, credited, disputed, on_axes, say
 from advisor.text import N_, inert, t
 from recipes.write import code, plain
 
@@ -112,6 +112,8 @@ def _step(step: Step) -> str:
 
 
 def _plan(advice: Advice) -> Iterator[str]:
+    yield plain(on_axes(advice.axes))
+    yield ""
     for stage in advice.plan:
         yield f"{stage.stage}. {code(stage.leaf)} ({plain(t(ROLES[stage.role]))}): {plain(say(stage.why))}"
         yield from (f"   - [ ] {plain(t(ATTACHMENTS[one]))}" for one in stage.attachments)
@@ -129,8 +131,10 @@ def _doubt(advice: Advice) -> Iterator[str]:
             G=sure.G,
         )
     )
-    if sure.caps:
+    if sure.caps or advice.contested:
         yield ""
+    if advice.contested:
+        yield f"- {plain(disputed(advice))}"
     yield from (f"- {plain(say(cap))}" for cap in sure.caps)
 
 

@@ -6,10 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 from advisor.cli import main
+from advisor.decide.answers import FACTS
 
 FIELDS = {
     "classic_leaf", "primary", "open", "plan", "alternatives", "excluded", "confidence", "flips", "ask_next",
-    "warnings", "path", "cheapest_test", "stop_rule", "facts",
+    "warnings", "path", "cheapest_test", "stop_rule", "facts", "axes", "contested",
 }  # fmt: skip
 STYLE = ("--fact", "lacks_style_format=yes", "--fact", "n_labelled=800", "--fact", "label_quality=gold")
 
@@ -180,6 +181,18 @@ def test_the_vocabulary_is_listed(advisor):
 
     assert "label_quality" in out
     assert "gold, mixed, noisy" in out
+
+
+def test_the_vocabulary_says_of_each_fact_what_is_asked_why_and_how_to_find_out(advisor):
+    rows = _data(advisor("recommend", "--vocabulary", "--json")[1])["vocabulary"]
+
+    assert [row["name"] for row in rows] == list(FACTS)
+    for row in rows:
+        assert all(
+            row[key] for key in ("kind", "allowed", "question", "minutes", "means", "text", "why", "analogy")
+        )
+        assert row["measure"]
+        assert sum(each["weight"] for each in row["prior"]) == pytest.approx(1 if row["prior"] else 0)
 
 
 def test_mermaid_labels_are_quoted_because_the_source_has_parentheses(advisor):

@@ -4,6 +4,7 @@ import pytest
 
 from advisor.decide.answers import FACTS, Answers, FactsError, merge, parse, vocabulary
 from advisor.decide.asking import OTHERS
+from advisor.decide.groups import GROUPS
 from advisor.decide.questions import BY_FACT, QUESTIONS, next_question
 from advisor.errors import BadValue, UnknownName
 
@@ -160,3 +161,7 @@ def test_the_questions_stop_when_no_answer_can_change_the_leaf():
     )
 
     assert next_question(settled) is None
+
+
+def test_every_group_of_facts_has_a_question_and_no_group_is_without_facts():
+    assert GROUPS.keys() == {fact.group for fact in FACTS.values()}

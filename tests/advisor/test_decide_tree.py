@@ -3,9 +3,12 @@
 import pytest
 
 from advisor.decide import extension, graph, tree
+from advisor.decide import predicates as p
 from advisor.decide.answers import parse
-from advisor.decide.leaves import LEAVES
+from advisor.decide.leaves import LEAVES, Leaf
+from advisor.decide.tree import Edge
 from advisor.decide.walk import walk
+from advisor.show.graph import untranslated
 
 LABELS = {
     "Start": "I have a problem",
@@ -116,6 +119,30 @@ def test_an_assumed_edge_follows_an_edge_of_the_source_tree_or_looks_elsewhere(e
     follows = {found.id: (found.start, found.answer, found.end) for found in tree.EDGES}
 
     assert edge.end == "q_else" or follows[edge.follows] == (edge.start, edge.answer, edge.end)
+
+
+def test_a_leaf_that_lacks_a_duty_or_a_meaning_is_found(monkeypatch):
+    bare = Leaf("sft_lora", "", "", ("held_out_split", "nonsense"))
+    monkeypatch.setattr(graph, "LEAVES", {**LEAVES, "sft_lora": bare})
+    said = set(graph.problems(graph.build("expert")))
+
+    assert "the leaf 'sft_lora' lacks a meaning" in said
+    assert "the leaf 'sft_lora' lacks a family" in said
+    assert "the leaf 'sft_lora' lacks a description of 'nonsense'" in said
+    assert "the leaf 'sft_lora' lacks the duty 'stop_rule'" in said
+
+
+def test_every_string_of_the_graph_is_translated_and_one_that_is_not_is_found():
+    drawn = graph.build("expert")
+    strange = Edge("X", "Q4", "nowhere", "q_else", p.always, "Nobody has translated this.", "ours")
+    assert list(untranslated(drawn)) == []
+
+    drawn.add_edge("Q4", "q_else", key="X", edge=strange)
+
+    assert list(untranslated(drawn)) == [
+        "no zh translation of 'nowhere'",
+        "no zh translation of 'Nobody has translated this.'",
+    ]
 
 
 def test_a_cycle_an_orphan_and_a_dead_end_are_found():
