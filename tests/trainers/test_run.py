@@ -382,8 +382,7 @@ def test_running_out_of_memory_is_told_with_advice(home, monkeypatch, error):
 
 
 def test_a_fault_of_ours_is_a_crash_file_and_never_a_traceback(home, monkeypatch, capsys):
-    monkeypatch.setattr(story, "adapt", None, raising=False)
-    monkeypatch.setattr(session, "adapt", lambda *_: {}["our fault"])
+    monkeypatch.setattr(session, "equip", lambda *_: {}["our fault"])
     code = go(home)
     said = last(home)
 

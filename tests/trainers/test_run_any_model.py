@@ -11,6 +11,7 @@ from recipes.exits import Exit
 from recipes.plan import Full, LastLayers, Lora, Model
 from recipes.report import Report
 from trainers.run import session, train
+from trainers.run.equip import equip
 
 SMALL = {
     "vocab_size": 266,
@@ -103,7 +104,25 @@ def test_what_is_left_out_of_a_mixture_of_experts_is_told(base):
     home = base("mixtral", num_local_experts=4)
 
     assert go(home, tiny.plan(home, max_steps=2)) == Exit.OK
-    assert warned(home) == {"M0103"}
+    assert warned(home) == {"M0103", "M0104"}
+
+
+@pytest.mark.parametrize("functions, told", [("ours", {"M0104"}), ("stock", set())])
+def test_layers_that_our_functions_do_not_fit_are_named_and_the_switch_turns_all_of_them_off(
+    base, functions, told, monkeypatch
+):
+    equipped = []
+    monkeypatch.setattr(session, "equip", lambda *given: equipped.append(equip(*given)) or equipped[0])
+    home = base("stablelm")
+    plan = tiny.plan(home, max_steps=2)
+    layout = plan.layout.model_copy(update={"functions": functions})
+
+    assert go(home, plan.model_copy(update={"layout": layout})) == Exit.OK
+    assert warned(home) - {"M0101"} == told
+    ours = {
+        type(m).__name__ for m in equipped[0].policy.model.modules() if type(m).__name__.startswith("Fast")
+    }
+    assert ours == ({"FastLinear", "FastStableLmMLP"} if told else set())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from recipes.plan import Lora
 from recipes.words import N_
-from trainers.adapt import dora, lora
 from trainers.adapt.names import linear, named_by, nearest, size, tails, wrong
 from trainers.errors import Mismatch
 
@@ -41,7 +40,7 @@ class Base:
 
 
 def install(model: PreTrainedModel, plan: Lora, seed: int, home: Path, base: Base | None) -> PeftModel:
-    """Freeze the model and add adapters with fp32 masters, computed by our functions in the model's dtype.
+    """Freeze the model and add adapters with fp32 masters.
 
     Args:
         model: The base, dense or quantised.
@@ -87,8 +86,6 @@ def install(model: PreTrainedModel, plan: Lora, seed: int, home: Path, base: Bas
             reason=str(error)[:300],
         ) from None
     _activate(found, [name for name, _ in below], plan.name)
-    dora.install(found)
-    lora.install(found)
     return found
 
 

@@ -33,7 +33,7 @@ class Fast:
 
     def forward(self: Any, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         """W x + s B A x, with W as it is stored."""
-        name = None if args or kwargs else _plain(self)
+        name = None if args or kwargs else plain(self)
         if name is None:
             stock: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]  # the peft class behind
             return stock
@@ -42,7 +42,7 @@ class Fast:
         return y
 
 
-def _plain(layer: LoraLayer) -> str | None:
+def plain(layer: LoraLayer) -> str | None:
     """The one active adapter, if this is nothing but LoRA on a frozen matrix."""
     names = layer.active_adapters
     if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] not in layer.lora_A:
@@ -59,7 +59,7 @@ def _fast(kind: type) -> type:
     return type(f"Fast{kind.__name__}", (Fast, kind), {})
 
 
-def _dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
+def dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     """The frozen weight [O, I] for math in `dtype`: itself, or NF4 made dense anew in each pass, never kept."""
     state = getattr(layer.weight, "quant_state", None)
     weight: Tensor = layer.weight if state is None else _dequantise()(layer.weight.data, state)
@@ -86,7 +86,7 @@ class _Product(torch.autograd.Function):
         x_TI = x.reshape(-1, x.shape[-1])
         low_Tr = x_TI @ a_rI.to(x.dtype).t()
         bias = None if layer.bias is None else layer.bias.to(x.dtype)
-        w_IO = _dense(layer, x.dtype).t()
+        w_IO = dense(layer, x.dtype).t()
         y = x.new_empty(
             *x.shape[:-1], w_IO.shape[1]
         )  # no view may leave here: some models add to it in place
@@ -109,5 +109,5 @@ class _Product(torch.autograd.Function):
         db = (g_TO.t() @ low_Tr).mul_(ctx.scale).to(b_Or.dtype)
         if not ctx.needs_input_grad[0]:
             return None, da, db, None, None
-        dx_TI = (g_TO @ _dense(ctx.layer, g_TO.dtype)).addmm_(g_Tr, a_rI.to(g_TO.dtype))
+        dx_TI = (g_TO @ dense(ctx.layer, g_TO.dtype)).addmm_(g_Tr, a_rI.to(g_TO.dtype))
         return dx_TI.view(ctx.shape), da, db, None, None

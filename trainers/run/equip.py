@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from recipes.plan import Plan
-from trainers.adapt import Adapted, adapt, recompute
+from trainers.adapt import Adapted, adapt, functions, recompute
 from trainers.adapt.adapters import Base
 from trainers.engine import Engine
 from trainers.loop import Learner
@@ -19,16 +19,20 @@ from trainers.policy import Policy, with_model
 
 @dataclass(frozen=True, slots=True)
 class Equipped:
-    """A policy that can learn; `learner` and `optimizer` are as the engine gave them back."""
+    """A policy that can learn; `learner` and `optimizer` are as the engine gave them back.
+
+    `left` are the kinds of layers that keep the library's functions although ours were asked for.
+    """
 
     policy: Policy
     adapted: Adapted
     learner: nn.Module
     optimizer: torch.optim.Optimizer
+    left: tuple[str, ...] = ()
 
 
 def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) -> Equipped:
-    """Adapt the model, recompute if wished, put the objective on it and an optimizer beside it.
+    """Adapt the model, choose who computes it, recompute if wished, put the objective on it and an optimizer beside it.
 
     Args:
         plan: What is trained, and how.
@@ -50,10 +54,11 @@ def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) ->
         home=home,
         base=base,
     )
+    left = functions.install(adapted.model) if plan.layout.functions == "ours" else ()
     policy = with_model(policy, adapted.model)
     if schedule.checkpointing:
         recompute(policy.causal)
     learner, optimizer = engine.prepare(
         Learner(policy.model, partial(sft, policy)), adamw(policy.model, schedule)
     )
-    return Equipped(policy, adapted, learner, optimizer)
+    return Equipped(policy, adapted, learner, optimizer, left)

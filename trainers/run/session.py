@@ -12,20 +12,21 @@ from recipes.plan import Plan, Schedule, digest
 from recipes.rows import Row
 from recipes.words import N_
 from trainers import batches
-from trainers.adapt import adapt, recompute
+from trainers.adapt.adapters import Base
 from trainers.checkpoints import protocol
 from trainers.checkpoints.protocol import Contents, Progress
 from trainers.data import Example
 from trainers.engine import Engine
 from trainers.errors import NoCheckpoint
-from trainers.loop import Learner, Step, train
+from trainers.loop import Step, train
 from trainers.memory.peak import Peak
 from trainers.memory.resident import rss
-from trainers.objectives.sft import sft
-from trainers.optim import adamw, learning_rate
-from trainers.policy import Policy, with_model
+from trainers.optim import begin_anew, learning_rate
+from trainers.policy import Policy
+from trainers.policy.source import sum_of
 from trainers.run import Job, method
 from trainers.run.control import Stopped, Wish
+from trainers.run.equip import equip
 
 LOOK_STEPS: Final = 10
 """How often, at least, a GPU is asked how the steps went; until then it never waits for the host."""
@@ -84,15 +85,15 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
     """
     plan, schedule = job.plan, job.plan.schedule
     parameters = policy.causal.num_parameters()
-    adapted = adapt(policy.causal, plan.adaptation, schedule.seed)
-    for note in adapted.notes:
+    base = Base(plan.model.id, sum_of(policy.source))
+    equipped = equip(plan, job.home, policy, base, engine)
+    for note in equipped.adapted.notes:
         job.log.emit("warn", code="T0100", msg=note, msgid=note, values={})
-    policy = with_model(policy, adapted.model)
-    if schedule.checkpointing:
-        recompute(policy.causal)
-    learner, optimizer = engine.prepare(
-        Learner(policy.model, partial(sft, policy)), adamw(policy.model, schedule)
-    )
+    if equipped.left:
+        text = N_("these layers keep the library's functions, which hold more for the backward: {kinds}")
+        values = {"kinds": ", ".join(equipped.left)}
+        job.log.emit("warn", code="M0104", msg=text.format(**values), msgid=text, values=values)
+    policy, optimizer = equipped.policy, equipped.optimizer
     lengths = [len(example.ids) for example in rows.learned]
     steps = batches.steps_of_run(lengths, schedule, engine.processes)
     course = _Course(job, policy, optimizer, engine, peak, rows.watched, steps)
@@ -109,7 +110,7 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
     peak.start()
     with policy.as_trained():
         for done in train(
-            learner,
+            equipped.learner,
             groups,
             optimizer,
             engine,
@@ -122,7 +123,7 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
             progress = _after(course, done, progress)
         held_out_loss = _watched_loss(course)
     policy.model.eval()
-    return Learned(policy, progress, held_out_loss, adapted.trainable, parameters)
+    return Learned(policy, progress, held_out_loss, equipped.adapted.trainable, parameters)
 
 
 def _begin(course: _Course, progress: Progress) -> None:
@@ -161,6 +162,9 @@ def _restored(course: _Course) -> Progress:
     if found.checkpoint is None:
         return Progress()
     protocol.restore(found.checkpoint, course.policy.model, course.optimizer)
+    if course.job.accept_changes and (forgotten := begin_anew(course.optimizer)):
+        text = N_("another optimizer than before: the moments of {count} weight(s) begin anew")
+        _warn(course, "T0102", text, count=forgotten)
     return found.checkpoint.progress
 
 
@@ -181,6 +185,10 @@ def _after(course: _Course, steps: Sequence[Step], progress: Progress) -> Progre
     for step in steps:
         progress = _advanced(progress, step, course.peak.read())
         _tell(course, step, progress)
+        if progress.trend.risen_at[-1:] == (step.number,):
+            text = N_("the loss rises: {mean} on average, after {lowest} at its lowest")
+            trend = progress.trend
+            _warn(course, "T0101", text, mean=f"{trend.mean:.3f}", lowest=f"{trend.lowest or 0:.3f}")
     wish = _wished(course, step.number)
     last = step.number == course.steps
     if wish is Wish.EVALUATE or (_due(step.number, course.schedule.evaluate_every_steps) and not last):
@@ -205,8 +213,13 @@ def _advanced(progress: Progress, step: Step, peak_bytes: int) -> Progress:
         trained_tokens=progress.trained_tokens + step.trained_tokens,
         first_loss=step.loss if progress.first_loss is None else progress.first_loss,
         last_loss=step.loss,
+        trend=progress.trend.after(step.number, step.loss),
         peak_bytes=max(progress.peak_bytes, peak_bytes),
     )
+
+
+def _warn(course: _Course, code: str, text: str, **values: str | int) -> None:
+    course.job.log.emit("warn", code=code, msg=text.format(**values), msgid=text, values=values)
 
 
 def _tell(course: _Course, step: Step, progress: Progress) -> None:
