@@ -15,6 +15,7 @@ from advisor.decide.answers import FACTS, Answers, Fact, Value, merge, parse, po
 from advisor.decide.constraints import LAST_RESORT, struck
 from advisor.decide.leaves import LEAVES
 from advisor.decide.questions import BY_FACT
+from advisor.decide.walk import walk
 from advisor.decide.worlds import primary, read, relevant, worlds
 
 RESULT = Path(__file__).parent / "results" / "decision_soak.json"
@@ -70,6 +71,7 @@ def broken(answers: Answers) -> Iterator[str]:
         yield "a struck-out leaf is advised"
     yield from _contradictions(answers)
     yield from _irrelevant(answers, advice.primary)
+    yield from _confirmed(answers, advice.primary)
     yield from _walked_back(answers, advice.primary)
 
 
@@ -101,13 +103,45 @@ def _contradictions(answers: Answers) -> Iterator[str]:
 
 
 def _irrelevant(answers: Answers, leaf: str) -> Iterator[str]:
-    """A fact that the way does not look at changes no leaf."""
+    """A fact that the way does not look at changes no leaf, whatever its value."""
     looked_at = relevant(answers)
     for name, fact in FACTS.items():
         if name not in looked_at:
-            for value, _ in fact.prior:
+            for value in _some(fact):
                 if primary(answers.but(**{name: value})) != leaf:
                     yield f"an irrelevant fact changes the leaf: {name}={value}"
+
+
+def _some(fact: Fact) -> tuple[Value, ...]:
+    """Values from all over the domain of a fact."""
+    match fact.kind:
+        case "yes_no":
+            return True, False
+        case "choice":
+            return fact.choices
+        case "share":
+            return 0.0, 0.5, 1.0
+        case "count":
+            return 0, 60, 10**9
+        case "number":
+            return 0.0, 24.0, 2_000.0
+        case "date":
+            return "2020-01-01", "2030-01-01"
+        case "text":
+            return ("a life",)
+
+
+def _confirmed(answers: Answers, leaf: str) -> Iterator[str]:
+    """Learning what was assumed on the way contradicts nothing, and leads nowhere else."""
+    way = walk(answers)
+    confirms = {"Q1-Yes": ("lacks_knowledge", True), "Q4-Yes": ("lacks_style_format", True)}
+    for step in way.taken:
+        fact, value = confirms.get(step.edge.follows, ("", True))
+        if step.assumed and fact and answers.get(fact) is None:
+            if not possible(answers.known(), fact, value):
+                yield f"what was assumed contradicts what is known: {fact}"
+            elif primary(answers.but(**{fact: value})) != leaf:
+                yield f"what was assumed leads elsewhere once it is known: {fact}"
 
 
 def _walked_back(answers: Answers, leaf: str) -> Iterator[str]:

@@ -14,6 +14,10 @@ from typing import Final
 import click
 
 from advisor.decide import graph
+from advisor.decide.answers import FACTS, Prior, said
+from advisor.decide.beliefs import BELIEFS
+from advisor.decide.doubts import DOUBTS
+from advisor.decide.groups import GROUPS
 from advisor.show.graph import mermaid
 from advisor.text import use
 from recipes import plan
@@ -21,7 +25,23 @@ from recipes import plan
 DOCS: Final = Path(__file__).parent
 MADE: Final = "<!-- Made by docs/make_reference.py: change the code, then run it. -->"
 BEGIN: Final = "<!-- begin: advisor graph --format mermaid -->"
+FIGURES: Final = "<!-- begin: python benchmarks/decision.py -->"
 END: Final = "<!-- end -->"
+SCORED: Final = DOCS.parent / "benchmarks" / "results" / "decision.json"
+RUNS: Final = {
+    "contract": "contract",
+    "published": "published",
+    "without_inferred_facts": "published, without facts whose value was inferred",
+    "beyond": "further cases",
+    "beyond_without_inferred_facts": "further, without inferred facts",
+    "one_fact_left_out": "published and further, one fact left out",
+}
+RULES: Final = (
+    "The edges of a node are tried in this order; the first whose condition holds is taken. A condition has three "
+    "values: yes, no and not known. `seed001` edges (`Start-Q1`, `Q1-` to `Q5-`) are the source tree, all others are "
+    "ours. Grades: A controlled experiments, B one study or cases with numbers, C guidance, D assertion; none where an "
+    "edge only routes. Numbers and beliefs that are ours have a decision record in `docs/adr`."
+)
 WORDS: Final = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 
 RECIPE: Final = (
@@ -46,6 +66,7 @@ def main(target: Path) -> None:
         "en/reference/recipe.md": recipe(),
         "en/reference/commands.md": commands(),
         "en/reference/decision.md": decision((DOCS / "en/reference/decision.md").read_text(encoding="utf-8")),
+        "en/reference/rules.md": rules(),
     }
     for name, text in pages.items():
         path = target / name
@@ -203,12 +224,84 @@ def _cell(text: str) -> str:
 
 
 def decision(page: str) -> str:
-    """The page with the diagram that `advisor graph` draws now between its two marks."""
+    """The page with the diagram that `advisor graph` draws now, and the figures that the benchmark wrote last."""
     tree = graph.build("classic")
     drawn = mermaid(tuple(graph.nodes(tree)), tuple(graph.edges(tree)))
-    before, _, rest = page.partition(BEGIN)
+    with_figures = _between(page, FIGURES, "\n".join(figures(json.loads(SCORED.read_text(encoding="utf-8")))))
+    return _between(with_figures, BEGIN, f"```mermaid\n{drawn}\n```")
+
+
+def _between(page: str, begin: str, made: str) -> str:
+    before, _, rest = page.partition(begin)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n```mermaid\n{drawn}\n```\n{END}{after}"
+    return f"{before}{begin}\n{made}\n{END}{after}"
+
+
+def figures(scored: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """The table of how good the advice is."""
+    runs = [(said, scored[name]) for name, said in RUNS.items()]
+    yield f"| | {' | '.join(said for said, _ in runs)} |"
+    yield "|---" * (len(runs) + 1) + "|"
+    yield _row("runs", [str(run["cases"]) for _, run in runs])
+    yield _row("pass / tolerated / fail", [_three(run) for _, run in runs])
+    yield _row("with a forbidden step", [str(run["forbidden"]) for _, run in runs])
+    yield _row("warnings that had to be given", [_percent(run["must_warn_recall"]) for _, run in runs])
+    yield _row("ambiguous, yet high confidence", [str(run["overconfident"]) for _, run in runs])
+    for band in ("high", "medium", "low"):
+        yield _row(f"pass at {band} confidence", [_band(run["bands"].get(band)) for _, run in runs])  # type: ignore[attr-defined]
+    yield ""
+    yield "What simpler advice reaches on the published cases:"
+    yield ""
+    yield "| always the same, or the bare tree | pass / tolerated / fail |"
+    yield "|---|---|"
+    for name, floor in scored["floors"].items():
+        yield _row(name, [_three(floor)])  # type: ignore[arg-type]
+
+
+def _row(name: str, cells: list[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _three(run: Mapping[str, object]) -> str:
+    return " / ".join(_percent(run[part]) for part in ("pass", "tolerated", "fail"))
+
+
+def _percent(share: object) -> str:
+    return "-" if share is None else f"{float(str(share)):.0%}".replace("%", " %")
+
+
+def _band(found: Mapping[str, object] | None) -> str:
+    return "-" if found is None else f"{_percent(found['pass'])} of {found['cases']}"
+
+
+# --- every rule -------------------------------------------------------------------------------------------------
+
+
+def rules() -> str:
+    """Every edge with its condition, reason, source and grade; every fact; beliefs and doubts."""
+    edges = graph.edges(graph.build("expert"))
+    return "\n".join(
+        (
+            "# Every rule of the decision", "", MADE, "", RULES, "",
+            "## Edges", "", "| id | from, answer, to | when | why | source | grade |", "|---|---|---|---|---|---|",
+            *(_row(f"`{e.id}`", [f"`{e.start}` {e.answer} `{e.end}`", _flat(e.test.__doc__), _flat(e.why), _flat(e.source),
+                                 (e.grade or "") + (f", contested {e.contested}" if e.contested else "")]) for e in edges),
+            "", "## Facts", "", "| fact | values | means | question | minutes | believed while unknown |",
+            "|---|---|---|---|---|---|",
+            *(_row(f"`{f.name}`", [_flat(f.allowed), _flat(f.means), f.group, str(f.minutes), _prior(f.prior)])
+              for f in FACTS.values()),
+            "", "## Questions", "", "| id | question | why | how to find out |", "|---|---|---|---|",
+            *(_row(name, [g.question, g.why, g.measure]) for name, g in GROUPS.items()),
+            "", "## What known facts say about unknown ones", "", "| fact | while this holds | is believed to be |", "|---|---|---|",
+            *(_row(f"`{b.fact}`", [_flat(b.when.__doc__), _prior(b.prior)]) for b in BELIEFS),
+            "", "## What is never answered with high confidence", "",
+            *(f"- {doubt.says}" for doubt in DOUBTS),
+        )
+    ) + "\n"  # fmt: skip
+
+
+def _prior(prior: Prior) -> str:
+    return ", ".join(f"{said(value)} {_percent(weight)}" for value, weight in prior)
 
 
 if __name__ == "__main__":

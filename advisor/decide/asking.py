@@ -7,6 +7,7 @@ from typing import Final
 from advisor.decide.advice import Ask
 from advisor.decide.answers import FACTS, Answers, possible
 from advisor.decide.beliefs import prior
+from advisor.decide.groups import GROUPS
 from advisor.decide.questions import BY_FACT
 from advisor.decide.worlds import Nearby
 from recipes.words import N_
@@ -78,6 +79,11 @@ def _expected_change(a: Answers, fact: str, leaf: str, at: Nearby) -> float:
     )
 
 
+def wording(fact: str) -> str:
+    """The question that asks for `fact`: its own, else that of its group."""
+    own = BY_FACT.get(fact)
+    return own.text if own else OTHERS.get(fact, GROUPS[FACTS[fact].group].question)
+
+
 def _ask(fact: str) -> Ask:
-    question = BY_FACT.get(fact)
-    return Ask(fact, question.text if question else OTHERS[fact], FACTS[fact].minutes)
+    return Ask(fact, wording(fact), FACTS[fact].minutes)

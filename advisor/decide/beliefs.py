@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from advisor.decide import predicates as p
-from advisor.decide.answers import FACTS, Answers, Prior, Value
+from advisor.decide.answers import FACTS, Answers, Prior, Value, said
 from advisor.decide.predicates import Test
 
 
@@ -34,6 +34,7 @@ def _says(fact: str, *values: Value) -> Test:
         value = getattr(a, fact)
         return None if value is None else value in values
 
+    says.__doc__ = f"{fact} is {' or '.join(map(said, values))}."
     return says
 
 

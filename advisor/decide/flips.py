@@ -5,10 +5,12 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from advisor.decide.advice import Flip
-from advisor.decide.answers import FACTS, Answers, Fact, Value, possible, said
+from advisor.decide.answers import FACTS, KNOWS, Answers, Fact, Value, possible, said
+from advisor.decide.asking import OTHERS, wording
 from advisor.decide.beliefs import prior
 from advisor.decide.groups import GROUPS
 from advisor.decide.leaves import family
+from advisor.decide.questions import BY_FACT
 from advisor.decide.worlds import Nearby
 from recipes.words import N_
 
@@ -101,9 +103,11 @@ def _worth(a: Answers, fact: str, leaf: str, at: Nearby) -> float:
 
 
 def experiment(fact: str) -> str:
-    """How to learn `fact`."""
+    """How to learn `fact`: its own experiment, the question where a person simply knows, else that of its group."""
     if fact in EXPERIMENTS:
         return EXPERIMENTS[fact]
+    if FACTS[fact].minutes == KNOWS and fact in BY_FACT.keys() | OTHERS.keys():
+        return wording(fact)
     return GROUPS[FACTS[fact].group].measure
 
 

@@ -6,10 +6,10 @@ from typing import Final
 
 from advisor.decide.advice import Advice, Axes, Band, Excluded, Filled, Flip, Step
 from advisor.decide.answers import FACTS, Answers, Fact, said
-from advisor.decide.asking import OTHERS
+from advisor.decide.asking import wording
 from advisor.decide.axes import CONTEXT, OBJECTIVE, RUNS, UPDATE
 from advisor.decide.extension import CREDITS
-from advisor.decide.flips import EXPERIMENTS
+from advisor.decide.flips import experiment
 from advisor.decide.groups import GROUPS
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
 from advisor.decide.questions import BY_FACT
@@ -335,10 +335,10 @@ def word(fact: Fact) -> dict[str, object]:
     return {
         "name": fact.name, "kind": fact.kind, "allowed": fact.allowed, "question": fact.group, "minutes": fact.minutes,
         "means": fact.means,
-        "text": own.text if own else OTHERS.get(fact.name, group.question),
+        "text": wording(fact.name),
         "why": own.why if own else group.why,
         "analogy": own.analogy if own else group.analogy,
-        "measure": EXPERIMENTS.get(fact.name, group.measure),
+        "measure": experiment(fact.name),
         "prior": [{"value": value, "weight": weight} for value, weight in fact.prior],
     }  # fmt: skip
 
