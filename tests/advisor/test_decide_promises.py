@@ -1,20 +1,22 @@
 """Each promise of the source documents about the decision, by its id: the rule that keeps it and what follows from it.
 
 S-004-04 is the scenario table, S-000-14 the reasons not to train, S-002-03 the limits of prompting, S-003-07 the 90/20
-rule; X1-X20 are the contradictions between the documents, on which the advice takes a position.
+rule; X1-X23 are the contradictions between the documents, on which the advice takes a position.
 """
 
 import pytest
 
+from advisor.data.convert import convert
 from advisor.decide import extension, graph, tree
 from advisor.decide import predicates as p
 from advisor.decide.advise import advise
-from advisor.decide.answers import parse
+from advisor.decide.answers import FACTS, parse
 from advisor.decide.flips import EXPERIMENTS
-from advisor.decide.leaves import PROMPT_LEAVES, SFT_LEAVES, TRAINING_LEAVES
+from advisor.decide.leaves import LEAVES, PROMPT_LEAVES, SFT_LEAVES, TRAINING_LEAVES
 from advisor.decide.questions import BY_FACT
 from advisor.plan.defaults import RANKS
 from advisor.show.graph import mermaid
+from recipes.errors import Failure
 
 EDGES = {edge.id: edge for edge in (*tree.EDGES, *extension.EDGES, *extension.ASSUMED)}
 STYLE = {"lacks_style_format": "yes", "lacks_knowledge": "no", "prompt_can_fix": "no"}
@@ -279,3 +281,93 @@ def test_s_003_06_what_differs_by_request_belongs_into_the_prompt():
 
     assert advice.primary == "prompt_engineering"
     assert "P-4" in _edges(advice)
+
+
+def test_x9_the_formula_is_shown_instead_of_the_slogan_and_the_memory_is_asked_for():
+    assert 7 * p.FULL_BYTES == 112
+    assert "needs about 116 GB, 24 GB stated" in {
+        str(one.reason) for one in _advice(**SHOWN, vram_gb=24, model_params_b=7).excluded
+    }
+    assert "memory" in FACTS["vram_gb"].means
+
+
+def test_x10_seventy_billion_on_one_48_gb_card_is_possible_under_stated_conditions():
+    advice = _advice(**SHOWN, vram_gb=48, gpus=1, model_params_b=70)
+
+    assert advice.primary == "sft_qlora"
+    assert "tight_memory_short_sequences" in {warning.code for warning in advice.warnings}
+    assert "memory_limits" in next(s for s in advice.plan if s.role == "primary").attachments
+
+
+def test_x11_four_bits_save_three_quarters_of_the_weights_and_less_of_the_whole():
+    whole = 1 - p.needed_gb(7, p.QLORA_BYTES) / p.needed_gb(7, p.LORA_BYTES)
+
+    assert 1 - p.QLORA_BYTES / p.LORA_BYTES == pytest.approx(0.74)
+    assert whole < 0.6
+
+
+def test_x12_fresh_facts_and_a_fast_answer_are_two_questions():
+    assert FACTS["knowledge_change"].group != FACTS["latency"].group
+    assert _advice(lacks_knowledge="yes", knowledge_change="realtime").primary == "rag"
+    assert "rag" not in _plan(_advice(**SHOWN, latency="tight"))
+
+
+def test_x14_what_is_learned_and_which_weights_move_are_chosen_apart():
+    pairs = {**SHOWN, "n_pref_pairs": 5000, "model_params_b": 7}
+    found = {_advice(**pairs, vram_gb=memory).axes for memory in (12, 24)}
+
+    assert {one.objective for one in found} == {"preference"}
+    assert {one.update for one in found} == {"qlora", "lora"}
+
+
+def test_x15_rejected_answers_need_a_real_flaw_only_where_safety_is_the_task():
+    safe = _advice(n_pref_pairs=3000, needs_safety_alignment="yes")
+    tone = _advice(**SHOWN, n_pref_pairs=3000)
+
+    assert (safe.primary, tone.primary) == ("dpo", "dpo")
+    assert ("A-1" in _edges(safe), "A-1" in _edges(tone)) == (True, False)
+    assert "real flaw" in EDGES["A-1"].why
+    assert "flaw" not in EDGES["S-5a"].why
+
+
+def test_x18_json_with_comments_is_explained_with_its_place(tmp_path):
+    path = tmp_path / "sample.json"
+    path.write_text(
+        '[\n  // a remark\n  {"instruction": "a", "input": "", "output": "b"},\n]', encoding="utf-8"
+    )
+
+    with pytest.raises(Failure) as caught:
+        convert(path)
+
+    said = f"{caught.value} {getattr(caught.value, 'problems', '')}"
+    assert "sample.json" in said or caught.value.where
+    assert "comment" in said.casefold()
+
+
+def test_x21_lora_is_no_bottleneck_adapter_and_the_leaf_of_that_name_is():
+    assert "bottleneck" in LEAVES["adapters"].means
+    assert not [
+        name for name in ("sft_lora", "sft_qlora", "multi_lora") if "bottleneck" in LEAVES[name].means
+    ]
+
+
+def test_x22_instructions_and_examples_are_two_shapes_of_one_objective(tmp_path):
+    rows = []
+    for name, text in (
+        ("sft.jsonl", '{"input": "Say hello.", "output": "Hello."}'),
+        ("instruction.jsonl", '{"instruction": "Say hello.", "input": "", "output": "Hello."}'),
+    ):
+        (tmp_path / name).write_text(text + "\n", encoding="utf-8")
+        rows.append([turn.content for turn in convert(tmp_path / name).rows[0].messages])
+
+    assert rows[0] == rows[1]
+
+
+def test_x23_every_training_checks_what_was_forgotten():
+    assert all("retention_check" in LEAVES[name].attachments for name in TRAINING_LEAVES)
+
+
+def test_every_contradiction_between_the_documents_is_named_by_a_test():
+    named = {name.split("_")[1] for name in globals() if name.startswith("test_x")}
+
+    assert named == {f"x{number}" for number in range(1, 24)}
