@@ -15,6 +15,7 @@ Failure (recipes.errors)
     +-- NoCheckpoint       checkpoints are there, and none of them is whole
     +-- SaveFailed         the disk did not take what had to be saved
     +-- OutOfMemory        the device or the computer has no memory left
+    +-- PeerLost           another process of this run ended, and without it there is nothing to wait for
     +-- NotFinite          a loss or a gradient that is not a number
 """
 
@@ -154,8 +155,32 @@ class OutOfMemory(TrainerError):
     code = "T0402"
 
 
+class PeerLost(TrainerError):
+    """Another process of this run ended: whoever waits for it waits for ever."""
+
+    exit_code = Exit.ENVIRONMENT
+    code = "R0402"
+
+
 class NotFinite(TrainerError):
     """A loss or a gradient that is not a number: stopped before it reached a weight."""
 
     exit_code = Exit.GUARD
     code = "T0401"
+
+
+class Followed(Exception):
+    """The main process failed in work of its own; the others end too, with its exit code, and say nothing."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit = exit_code
+        super().__init__(f"the main process ends with {exit_code}")
+
+
+def exit_code(reason: Exception) -> int:
+    """What a process that ends for this reason exits with."""
+    match reason:
+        case Failure(exit_code=code):
+            return int(code)
+        case _:
+            return int(getattr(reason, "exit", Exit.BUG))

@@ -61,7 +61,8 @@ def _fast(kind: type) -> type:
 
 def dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     """The frozen weight [O, I] for math in `dtype`: itself, or NF4 made dense anew in each pass, never kept."""
-    state = getattr(layer.weight, "quant_state", None)
+    # FSDP2 gathers a weight without what belongs to it; the layer keeps that too
+    state = getattr(layer.weight, "quant_state", None) or getattr(layer, "quant_state", None)
     weight: Tensor = layer.weight if state is None else _dequantise()(layer.weight.data, state)
     return weight.to(dtype)
 

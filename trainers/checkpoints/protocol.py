@@ -3,6 +3,9 @@
 A commit writes into `.tmp-<step>-<pid>/`, the manifest last, flushes everything and renames. So a directory named
 `step-*` is whole, whatever killed the process, and a killed save is only a `.tmp-*` that the next start sweeps.
 
+What is divided over processes is gathered piece by piece: all give, the main one writes. So a checkpoint is the same
+whatever the number of processes, and another number can go on from it.
+
 Nothing random is saved: the order of the data is a pure function of (seed, epoch, step), and each step seeds torch
 from (seed, step, process), so a resumed step draws what the first one drew.
 """
@@ -12,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from recipes.words import N_
+from trainers.checkpoints import divided
 from trainers.checkpoints.storage import Written, move_directory, write_file
 from trainers.errors import NoCheckpoint, NotFinite, SaveFailed
 
@@ -77,8 +81,13 @@ class Contents:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+def give(contents: Contents) -> None:
+    """Take part in a commit of the main process, in another one: gather what is divided."""
+    _spend(*_streams(contents))
+
+
 def commit(home: Path, contents: Contents) -> Checkpoint:
-    """Save a checkpoint below `home`, all or nothing.
+    """Save a checkpoint below `home`, all or nothing; all other processes `give` at the same time.
 
     Raises:
         SaveFailed: The disk did not take it; older checkpoints are as they were.
@@ -86,12 +95,11 @@ def commit(home: Path, contents: Contents) -> Checkpoint:
     """
     step = contents.progress.step
     part, final = home / f".tmp-{step}-{os.getpid()}", home / f"step-{step:08d}"
-    weights = _trained(contents.model)
-    _finite(weights, step)
+    weights, moments = _streams(contents)
     try:
         home.mkdir(parents=True, exist_ok=True)
         part.mkdir()
-        files = dict(_write(part, weights, contents))
+        files = dict(_write(part, _finite(weights, step), moments, contents.progress))
         manifest = {
             "schema": SCHEMA,
             "step": step,
@@ -105,6 +113,7 @@ def commit(home: Path, contents: Contents) -> Checkpoint:
     except OSError as error:
         raise _not_saved(error, home) from error
     finally:
+        _spend(weights, moments)  # the others give to the end, whatever happens here
         shutil.rmtree(part, ignore_errors=True)
     return verify(final)
 
@@ -149,17 +158,11 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     Raises:
         NoCheckpoint: It was made of another model.
     """
-    weights = _trained(model)
     saved = _read(checkpoint.path, "weights")
-    if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in saved.items()}:
+    own = divided.trained(model)
+    if {name: w.shape for name, w in own.items()} != {name: w.shape for name, w in saved.items()}:
         raise _broken(checkpoint.path, N_("it was made of another model ({name})"), type(model).__name__)
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(saved[name])
-    for key, moment in _read(checkpoint.path, "optimizer").items():
-        kind, _, name = key.partition(":")
-        weight = weights[name]
-        optimizer.state[weight][kind] = moment.to(weight.device)  # fused AdamW counts steps on the device too
+    divided.put(model, optimizer, saved, _read(checkpoint.path, "optimizer"))
 
 
 def prune(home: Path, keep: int) -> None:
@@ -189,33 +192,34 @@ def _discard(path: Path) -> None:
         shutil.rmtree(going, ignore_errors=True)
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+def _streams(contents: Contents) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:
+    """Weights and moments by name, each made whole when it is asked for."""
+    return divided.weights(contents.model), divided.moments(contents.model, contents.optimizer)
 
 
-def _moments(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by `kind:name`; AdamW keeps tensors only."""
-    return {
-        f"{kind}:{name}": value
-        for name, weight in weights.items()
-        for kind, value in optimizer.state.get(weight, {}).items()
-    }
+def _spend(*streams: Iterator[tuple[str, Tensor]]) -> None:
+    for stream in streams:
+        for _ in stream:
+            pass
 
 
 def _write(
-    part: Path, weights: Mapping[str, nn.Parameter], contents: Contents
+    part: Path,
+    weights: Iterable[tuple[str, Tensor]],
+    moments: Iterable[tuple[str, Tensor]],
+    progress: Progress,
 ) -> Iterator[tuple[str, Written]]:
-    for kind, tensors in (("weights", weights), ("optimizer", _moments(weights, contents.optimizer))):
+    for kind, tensors in (("weights", weights), ("optimizer", moments)):
         for number, shard in enumerate(_shards(tensors), start=1):
             name = f"{kind}-{number:05d}.safetensors"
             yield name, write_file(part / name, [save(shard)])
-    yield STATE, write_file(part / STATE, [_json(asdict(contents.progress))])
+    yield STATE, write_file(part / STATE, [_json(asdict(progress))])
 
 
-def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def _shards(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
     shard: dict[str, Tensor] = {}
     size = 0
-    for name, tensor in tensors.items():
+    for name, tensor in tensors:
         if shard and size + tensor.nbytes > SHARD_BYTES:
             yield shard
             shard, size = {}, 0
@@ -233,15 +237,17 @@ def _read(path: Path, kind: str) -> dict[str, Tensor]:
     }
 
 
-def _finite(weights: Mapping[str, Tensor], step: int) -> None:
-    wrong = [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]
-    if wrong:
-        raise NotFinite(
-            N_("after step {step} a weight is not a number ({name}); this step is not saved"),
-            remedy=N_("lower schedule.learning_rate and go on from the last checkpoint, which is good"),
-            step=step,
-            name=wrong[0],
-        )
+def _finite(weights: Iterable[tuple[str, Tensor]], step: int) -> Iterator[tuple[str, Tensor]]:
+    """The same weights, as long as they are numbers."""
+    for name, weight in weights:
+        if not bool(torch.isfinite(weight).all()):
+            raise NotFinite(
+                N_("after step {step} a weight is not a number ({name}); this step is not saved"),
+                remedy=N_("lower schedule.learning_rate and go on from the last checkpoint, which is good"),
+                step=step,
+                name=name,
+            )
+        yield name, weight
 
 
 def _sum(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""From the plan to the processes: is this run started as its recipe says?"""
+"""From the plan to the processes: is this run started as its recipe says, and what do they share?"""
 
 import os
 

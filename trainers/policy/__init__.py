@@ -89,6 +89,7 @@ def load(
     adaptation: Adaptation | None = None,
     *,
     length_tokens: int = 0,
+    divided: bool = False,
 ) -> Policy:
     """Load a base model and its tokenizer, from data only: safetensors, no code.
 
@@ -98,6 +99,8 @@ def load(
         device: Where to.
         adaptation: What will be trained; an NF4 base is quantised on the way in.
         length_tokens: How long a trained row may be; the way rows go is proved at this length.
+        divided: Processes will divide the weights: they wait in the computer's memory, and the way of the rows is
+            `proved` afterwards.
 
     Raises:
         MissingWeights: Nothing is there, it is not whole, or transformers cannot read it.
@@ -105,14 +108,14 @@ def load(
         CodeRefused: It wants its own code to run.
     """
     source = find(model, home)
-    quantised = quantisation(adaptation, DTYPES[model.dtype])
+    quantised = quantisation(adaptation, DTYPES[model.dtype], divided=divided)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
             source.directory,
             dtype=DTYPES[model.dtype],
             quantization_config=quantised,
-            device_map={"": device},
+            device_map={"": torch.device("cpu") if divided and quantised is None else device},
             use_safetensors=True,
             trust_remote_code=False,
         )
@@ -132,7 +135,8 @@ def load(
     _keep_unpacked(loaded)
     # what an adapter names as its base
     loaded.name_or_path = model.id if source.commit else str(source.directory)
-    return ready(loaded, tokenizer, device, source, length_tokens=length_tokens)
+    policy = ready(loaded, tokenizer, device, source)
+    return policy if divided else proved(policy, length_tokens)
 
 
 def ready(
@@ -140,23 +144,32 @@ def ready(
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
     source: Source,
-    *,
-    length_tokens: int = 0,
 ) -> Policy:
-    """Make a policy of a loaded model: a template, tokens that stop it, and the way rows go."""
+    """Make a policy of a loaded model: a template, and tokens that stop it. Its rows go the slow way until `proved`."""
     own_template = ensure_template(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # masks are by position, so this loses nothing
     model.generation_config.eos_token_id = sorted(stop_ids(tokenizer))
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    path = choose(model, min(length_tokens, context_tokens(model.config) or length_tokens))
-    return Policy(model, tokenizer, device, path.nll, source, path.why, own_template)
+    return Policy(model, tokenizer, device, stock_nll, source, "", own_template)
+
+
+def proved(policy: Policy, length_tokens: int) -> Policy:
+    """The same policy with the fast way for rows, where a probe at this length finds it right."""
+    longest = min(length_tokens, policy.context_tokens or length_tokens)
+    path = choose(policy.causal, longest)
+    return replace(policy, nll=path.nll, fallback=path.why)
 
 
 def with_model(policy: Policy, model: PreTrainedModel | PeftModel) -> Policy:
     """The same policy with an adapted model; adapters on the head need the model's own forward."""
     adapted = replace(policy, model=model)
     return adapted if plain_head(adapted.causal) else replace(adapted, nll=stock_nll)
+
+
+def is_beside_base(policy: Policy) -> bool:
+    """Whether an adapter is what is saved, and the base stays where it is."""
+    return isinstance(policy.model, PeftModel) or bool(bottleneck.installed(policy.model))
 
 
 def save(policy: Policy, directory: Path) -> None:
@@ -199,7 +212,9 @@ def _keep_unpacked(model: nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
-def quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def quantisation(
+    adaptation: Adaptation | None, dtype: torch.dtype, *, divided: bool = False
+) -> BitsAndBytesConfig | None:
     """NF4 for QLoRA (Dettmers et al., 2023), or LLM.int8 (2022): linear layers inside the blocks only, math in the model's dtype."""
     match adaptation:
         case Lora(base="int8"):
@@ -210,6 +225,8 @@ def quantisation(adaptation: Adaptation | None, dtype: torch.dtype) -> BitsAndBy
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_compute_dtype=dtype,
                 bnb_4bit_use_double_quant=double,
+                # FSDP2 divides only what calls itself a number of the type that is computed with
+                bnb_4bit_quant_storage=dtype if divided else torch.uint8,
             )
         case _:
             return None

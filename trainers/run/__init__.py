@@ -23,7 +23,7 @@ from recipes.plan import method as adapted_by
 from recipes.read import read, read_probe
 from recipes.words import N_
 from trainers.checkpoints.storage import replace_file
-from trainers.errors import DatasetError, MissingPackage
+from trainers.errors import DatasetError, Followed, MissingPackage, PeerLost
 from trainers.events import Log, Silence, opened
 from trainers.memory.resident import rss
 from trainers.run.control import Control, Stopped, Wish, listening
@@ -161,6 +161,8 @@ def _told(job: Job[P], story: Callable[[Job[P]], int]) -> int:
         return story(job)
     except Stopped as stopped:
         return _stopped(log, stopped)
+    except Followed as followed:
+        return followed.exit
     except KeyboardInterrupt:
         return _stopped(log, Stopped(Wish.STOP, "SIGINT twice"))
     except ModuleNotFoundError as error:
@@ -173,7 +175,23 @@ def _told(job: Job[P], story: Callable[[Job[P]], int]) -> int:
         full = error.errno in DISK
         return _failed(log, cannot_write(job.files.root, error)) if full else _crash(job, error)
     except Exception as bug:  # noqa: BLE001  (the last resort: a crash file instead of a traceback)
-        return _crash(job, bug)
+        return _failed(log, _lost()) if _misses_a_peer(bug) else _crash(job, bug)
+
+
+def _misses_a_peer(bug: Exception) -> bool:
+    """Whether another process went away; gloo and NCCL say so in words only."""
+    return (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1
+        and isinstance(bug, RuntimeError)
+        and any(word in str(bug) for word in ("gloo", "NCCL", "ncclRemoteError"))
+    )
+
+
+def _lost() -> PeerLost:
+    return PeerLost(
+        N_("another process of this run ended, so this one cannot go on"),
+        remedy=N_("what that one printed says why; then go on from the last checkpoint with --resume"),
+    )
 
 
 def _start(job: Job[P]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -67,13 +67,17 @@ class Control:
             return "SIGTERM"
         return "SIGINT" if self._interrupted is not None else "stop"
 
-    def check(self, step: int = 0) -> None:
+    def check(self, step: int = 0, together: Callable[[int], int] | None = None) -> None:
         """Outside the loop there is no step to finish: end here if that is wished.
+
+        Args:
+            step: How far the run is.
+            together: What all processes wish, of what each one does; None where only this one is here.
 
         Raises:
             Stopped: It is.
         """
-        wish = self.wish()
+        wish = Wish(together(self.wish())) if together else self.wish()
         if wish >= Wish.STOP:
             self.obeyed(wish)
             raise Stopped(wish, self.reason(wish), step)

@@ -14,7 +14,7 @@ from trainers.engine import Engine
 from trainers.loop import Learner
 from trainers.objectives.sft import sft
 from trainers.optim import adamw
-from trainers.policy import Policy, with_model
+from trainers.policy import Policy, proved, with_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,14 @@ def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) ->
     policy = with_model(policy, adapted.model)
     if schedule.checkpointing:
         recompute(policy.causal)
-    learner, optimizer = engine.prepare(
-        Learner(policy.model, partial(sft, policy)), adamw(policy.model, schedule)
-    )
+    learner, optimizer = engine.prepare(learner_of(policy), adamw(policy.model, schedule))
+    if engine.divides_weights:  # only together is there a forward that can be compared
+        alone, length = policy, plan.data.length_tokens
+        policy = engine.together(learner, lambda: with_model(proved(alone, length), alone.model))
+        vars(learner)["objective"] = partial(sft, policy)
     return Equipped(policy, adapted, learner, optimizer, left)
+
+
+def learner_of(policy: Policy) -> Learner:
+    """The model with the objective on it."""
+    return Learner(policy.model, partial(sft, policy))

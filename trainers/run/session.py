@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 import torch
+from torch import nn
 
 from recipes.plan import Plan, Schedule, digest
 from recipes.rows import Row
@@ -51,6 +52,7 @@ class Learned:
     """What the training left behind; parameters of an NF4 base are counted as what they stand for."""
 
     policy: Policy
+    learner: nn.Module
     progress: Progress
     held_out_loss: float | None
     trainable: int
@@ -63,6 +65,7 @@ class _Course:
 
     job: Job[Plan]
     policy: Policy
+    learner: nn.Module
     optimizer: torch.optim.Optimizer
     engine: Engine
     peak: Peak
@@ -93,10 +96,10 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
         text = N_("these layers keep the library's functions, which hold more for the backward: {kinds}")
         values = {"kinds": ", ".join(equipped.left)}
         job.log.emit("warn", code="M0104", msg=text.format(**values), msgid=text, values=values)
-    policy, optimizer = equipped.policy, equipped.optimizer
+    policy, learner, optimizer = equipped.policy, equipped.learner, equipped.optimizer
     lengths = [len(example.ids) for example in rows.learned]
     steps = batches.steps_of_run(lengths, schedule, engine.processes)
-    course = _Course(job, policy, optimizer, engine, peak, rows.watched, steps)
+    course = _Course(job, policy, learner, optimizer, engine, peak, rows.watched, steps)
     progress = _restored(course)
     _begin(course, progress)
     groups = batches.groups(
@@ -123,7 +126,7 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
             progress = _after(course, done, progress)
         held_out_loss = _watched_loss(course)
     policy.model.eval()
-    return Learned(policy, progress, held_out_loss, equipped.adapted.trainable, parameters)
+    return Learned(policy, learner, progress, held_out_loss, equipped.adapted.trainable, parameters)
 
 
 def _begin(course: _Course, progress: Progress) -> None:
@@ -139,7 +142,7 @@ def _begin(course: _Course, progress: Progress) -> None:
         host=job.marker.host,
         resumed_from=progress.step or None,
     )
-    job.control.check(progress.step)
+    job.control.check(progress.step, course.engine.agree)
     job.log.emit("phase", name="train")
 
 
@@ -266,14 +269,19 @@ def _wished(course: _Course, step: int) -> Wish:
 
 def _watch(course: _Course, step: int) -> None:
     """Tell the held-out loss."""
-    if course.engine.rank == 0 and (loss := _watched_loss(course)) is not None:
+    loss = _watched_loss(course)
+    if loss is not None:
         course.job.log.emit("eval", step=step, metrics={"held_out_loss": loss})
-    course.engine.wait()
+
+
+def _watched_loss(course: _Course) -> float | None:
+    """Mean loss of the held-out rows, nats a token; None where there is nothing to tell, and not in every process."""
+    engine, work = course.engine, partial(_loss_of_watched, course)
+    return engine.together(course.learner, work) if engine.divides_weights else engine.alone(work)
 
 
 @torch.no_grad()
-def _watched_loss(course: _Course) -> float | None:
-    """Mean loss of the held-out rows, nats a token; None where there is nothing to tell."""
+def _loss_of_watched(course: _Course) -> float | None:
     model, room = course.policy.model, course.schedule.micro_batch_tokens
     was = model.training
     model.eval()
@@ -285,15 +293,14 @@ def _watched_loss(course: _Course) -> float | None:
 
 
 def _save(course: _Course, progress: Progress) -> None:
-    """Commit a checkpoint, say so, and only then let an old one go."""
-    job = course.job
-    if course.engine.rank == 0:
-        marker = job.marker
-        contents = Contents(
-            course.policy.model, course.optimizer, progress, marker.fingerprints, marker.versions
-        )
-        saved = protocol.commit(job.files.checkpoints, contents)
+    """Commit a checkpoint, say so, and only then let an old one go; all processes give what they hold."""
+    job, engine = course.job, course.engine
+    marker = job.marker
+    contents = Contents(course.policy.model, course.optimizer, progress, marker.fingerprints, marker.versions)
+    if engine.rank != 0:
+        protocol.give(contents)
+    saved = engine.alone(partial(protocol.commit, job.files.checkpoints, contents))
+    if saved is not None:
         path = str(saved.path.relative_to(job.files.root))
         job.log.emit("checkpoint", step=progress.step, path=path, bytes=saved.bytes, sha256=saved.sha256)
         protocol.prune(job.files.checkpoints, course.schedule.keep_checkpoints)
-    course.engine.wait()

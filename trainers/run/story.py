@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import torch
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from recipes.exits import Exit
-from recipes.plan import Evaluation, Plan, Probe
+from recipes.plan import Plan, Probe
 from recipes.report import Report
 from recipes.words import N_
 from trainers import data
-from trainers.checkpoints import protocol
+from trainers.checkpoints import divided, protocol
 from trainers.checkpoints.storage import replace_file
 from trainers.engine import Engine
 from trainers.engine.accelerated import Accelerated
@@ -23,10 +25,10 @@ from trainers.errors import CPU_FULL, Changed, OutOfMemory
 from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
 from trainers.memory.peak import Peak
-from trainers.policy import Policy, load
+from trainers.policy import Policy, is_beside_base, load
 from trainers.run import Job
-from trainers.run.control import Control
 from trainers.run.directory import write_marker
+from trainers.run.equip import learner_of
 from trainers.run.fingerprints import (
     changes,
     check_context,
@@ -39,7 +41,7 @@ from trainers.run.fingerprints import (
     versions,
 )
 from trainers.run.receipt import receipt, save_output, trained
-from trainers.run.session import Rows, learn
+from trainers.run.session import Learned, Rows, learn
 
 SCHEMA: Final = 1
 """Of `baseline.json`."""
@@ -64,31 +66,31 @@ def run(job: Job[Plan]) -> int:
         if engine.rank == 0:
             protocol.sweep(job.files.checkpoints)
 
-        _phase(job, "load")
+        _phase(job, engine, "load")
         peak = Peak(engine.device)
-        policy = load(
-            plan.model, job.home, engine.device, plan.adaptation, length_tokens=plan.data.length_tokens
-        )
-        _tell_policy(job.log, policy)
+        policy = _loaded(job, engine)
 
-        _phase(job, "tokenize")
+        _phase(job, engine, "tokenize")
         rows = _tokenised(job, policy)
         job = _settled(job, policy, engine)
 
-        _phase(job, "evaluate")
-        before = _baseline(job, policy, rows, engine)
+        _phase(job, engine, "evaluate")
+        before = _kept_baseline(job)
+        if before is None:
+            before = _baseline(job, policy, rows, engine)
+            if engine.divides_weights:  # it was divided as it was, and what is divided takes no adapters
+                policy = _loaded(job, engine)
 
         learned = learn(job, policy, rows, engine, peak)
+        _tell_policy(job.log, learned.policy)
 
-        _phase(job, "evaluate")
-        after = _judged(job, learned.policy, rows, plan.evaluation, ("tuned",), engine)
+        _phase(job, engine, "evaluate")
+        after = _judged(job, learned.policy, learned.learner, rows, ("tuned",), engine)
 
-        _phase(job, "save")
-        if engine.rank == 0:
-            save_output(job.files, learned.policy)
-            training = trained(job, rows, learned, peak.quantity)
-            _write(job, receipt(job, engine, (*before, *after), training))
-        engine.wait()
+        _phase(job, engine, "save")
+        divided.settle(learned.policy.model, frozen=not is_beside_base(learned.policy), main=engine.rank == 0)
+        engine.alone(partial(_saved, job, rows, learned, peak, engine, (*before, *after)))
+        engine.leave()
         return _done(job)
 
 
@@ -99,18 +101,41 @@ def measure(job: Job[Probe]) -> int:
         _quiet()
         engine = Accelerated(job.plan.layout)
 
-        _phase(job, "load")
-        policy = load(job.plan.model, job.home, engine.device)
+        _phase(job, engine, "load")
+        policy = load(job.plan.model, job.home, engine.device, divided=engine.divides_weights)
         _tell_policy(job.log, policy)
         rows = _read(job)
 
-        _phase(job, "evaluate")
-        arms = _judged(job, policy, rows, job.plan.evaluation, PROBED, engine)
+        _phase(job, engine, "evaluate")
+        learner = engine.divide(learner_of(policy))
+        arms = _judged(job, policy, learner, rows, PROBED, engine)
 
-        _phase(job, "save")
+        _phase(job, engine, "save")
         if engine.rank == 0:
             _write(job, receipt(job, engine, arms, None))
+        engine.leave()
         return _done(job)
+
+
+def _loaded(job: Job[Plan], engine: Engine) -> Policy:
+    """The model as it comes, its way of rows proved unless weights are divided: then `learn` does it."""
+    plan = job.plan
+    return load(
+        plan.model,
+        job.home,
+        engine.device,
+        plan.adaptation,
+        length_tokens=plan.data.length_tokens,
+        divided=engine.divides_weights,
+    )
+
+
+def _saved(
+    job: Job[Plan], rows: Rows, learned: Learned, peak: Peak, engine: Engine, arms: Sequence[Outcome]
+) -> None:
+    """What was trained, and the receipt."""
+    save_output(job.files, learned.policy)
+    _write(job, receipt(job, engine, arms, trained(job, rows, learned, peak.quantity)))
 
 
 def _read(job: Job[Plan] | Job[Probe]) -> Rows:
@@ -170,17 +195,22 @@ def _settled(job: Job[Plan], policy: Policy, engine: Engine) -> Job[Plan]:
     return replace(job, marker=marker)
 
 
-def _baseline(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine) -> tuple[Outcome, ...]:
-    """The arms without training: judged once, kept on the disk, and used again by a resume."""
-    of = judged_on(job.marker.fingerprints)
+def _kept_baseline(job: Job[Plan]) -> tuple[Outcome, ...] | None:
+    """The arms without training, if an earlier attempt has judged them on the same."""
     try:
         kept = json.loads(job.files.baseline.read_bytes())
-        if kept["of"] == of:
+        if kept["of"] == judged_on(job.marker.fingerprints):
             return tuple(from_json(arm) for arm in kept["arms"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not ours: judge anew
-    arms = _judged(job, policy, rows, job.plan.evaluation, BEFORE, engine)
+    return None
+
+
+def _baseline(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine) -> tuple[Outcome, ...]:
+    """The arms without training: judged once, and kept on the disk."""
+    arms = _judged(job, policy, engine.divide(learner_of(policy)), rows, BEFORE, engine)
     if engine.rank == 0:
+        of = judged_on(job.marker.fingerprints)
         text = json.dumps(
             {"schema": SCHEMA, "of": of, "arms": [to_json(arm) for arm in arms]}, allow_nan=False
         )
@@ -191,33 +221,32 @@ def _baseline(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine) -> tup
 def _judged(
     job: Job[Plan] | Job[Probe],
     policy: Policy,
+    learner: nn.Module,
     rows: Rows,
-    evaluation: Evaluation,
     names: Sequence[str],
     engine: Engine,
 ) -> tuple[Outcome, ...]:
-    """Judge arms on the main process and tell what came out; the others wait."""
-    arms: tuple[Outcome, ...] = ()
-    if engine.rank == 0:
-        far = _telling(job.log, job.control)
-        arms = judge(policy, rows.held_out, rows.train, evaluation, names, far)
-        for outcome in arms:
-            metrics = {name: rate.value for name, rate in outcome.arm.scores.items()}
-            nll = outcome.arm.nll.value if outcome.arm.nll else None
-            job.log.emit("eval", arm=outcome.arm.name, metrics={**metrics, "nll": nll})
-            for sample in outcome.arm.samples[:SAMPLES_TOLD]:
-                job.log.emit("sample", arm=outcome.arm.name, prompt=sample.prompt, text=sample.got)
-    engine.wait()
-    return arms
+    """Judge arms and tell what came out: the main process alone, or all together where weights are divided."""
+    judging = partial(
+        judge, policy, rows.held_out, rows.train, job.plan.evaluation, names, _telling(job, engine)
+    )
+    arms = engine.together(learner, judging) if engine.divides_weights else engine.alone(judging)
+    for outcome in arms or ():
+        metrics = {name: rate.value for name, rate in outcome.arm.scores.items()}
+        nll = outcome.arm.nll.value if outcome.arm.nll else None
+        job.log.emit("eval", arm=outcome.arm.name, metrics={**metrics, "nll": nll})
+        for sample in outcome.arm.samples[:SAMPLES_TOLD]:
+            job.log.emit("sample", arm=outcome.arm.name, prompt=sample.prompt, text=sample.got)
+    return arms or ()
 
 
-def _telling(log: Log, control: Control) -> Callable[[str, int, int], None]:
-    """How far an evaluation is, not too often; and the place where it can be stopped."""
-    told = 0.0
+def _telling(job: Job[Plan] | Job[Probe], engine: Engine) -> Callable[[str, int, int], None]:
+    """How far an evaluation is, not too often; and the place where it can be stopped, by all who judge."""
+    log, control, told = job.log, job.control, 0.0
 
     def far(arm: str, done: int, rows: int) -> None:
         nonlocal told
-        control.check()
+        control.check(together=engine.agree if engine.divides_weights else None)
         if done == rows or time.monotonic() - told >= TELL_SECONDS:
             told = time.monotonic()
             log.emit("progress", phase="evaluate", arm=arm, done=done, of=rows)
@@ -225,9 +254,9 @@ def _telling(log: Log, control: Control) -> Callable[[str, int, int], None]:
     return far
 
 
-def _phase(job: Job[Plan] | Job[Probe], name: str) -> None:
+def _phase(job: Job[Plan] | Job[Probe], engine: Engine, name: str) -> None:
     """Begin a phase, unless somebody wished to end before."""
-    job.control.check()
+    job.control.check(together=engine.agree)
     job.log.emit("phase", name=name)
 
 
