@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Final
 
-from recipes.errors import Failure
+from recipes.errors import Failure, Problem
 from recipes.exits import Exit
 from recipes.words import N_
 
@@ -76,10 +76,16 @@ class DatasetError(AdvisorError):
 
 
 class NothingFits(AdvisorError):
-    """No plan fits the hardware, whatever we concede."""
+    """No plan fits the hardware, whatever we concede; `changes` are the nearest ones that would help, computed."""
 
     exit_code = Exit.ENVIRONMENT
     code = "E0100"
+
+    def __init__(
+        self, problem: str, *, remedy: str, changes: tuple[Problem, ...] = (), **values: str | float
+    ) -> None:
+        self.changes = changes
+        super().__init__(problem, remedy=remedy, where="", **values)
 
 
 class MissingPackage(AdvisorError):

@@ -352,6 +352,11 @@ class Plan(Part):
         return self
 
 
+def agrees(plan: Plan) -> bool:
+    """Whether no two values of `plan` exclude each other (a copy with changed fields was not validated)."""
+    return not any(holds for holds, _ in _contradictions(plan))
+
+
 def _contradictions(plan: Plan) -> tuple[tuple[bool, PydanticCustomError], ...]:
     """Pairs of values that exclude each other, and the sentence for each."""
     layout, schedule, adaptation = plan.layout, plan.schedule, plan.adaptation

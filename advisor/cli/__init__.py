@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "ask": N_("Ask the questions that can change the advice, in plain text."),
     "graph": N_("Draw the decision tree."),
     "estimate": N_("Show, term by term, the memory and time that a recipe or a model needs."),
-    "plan": N_("Show the plan that fits your hardware, with the reason for each value."),
+    "plan": N_("List the plans that fit your hardware, best first; show or write one of them."),
     "recipe": N_("Write a recipe.toml, its rows and, if asked, a script that runs without this tool."),
     "train": N_("Start a recipe, or resume it, and follow it to its report."),
     "runs": N_("List past runs, show a report, attach, pause, stop or remove."),

@@ -28,8 +28,8 @@ from advisor.decide.answers import parse
 from advisor.errors import BadValue, NoRoom, Refused
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.setup import setup
-from advisor.estimate.time import training_seconds
-from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose, run_name
+from advisor.estimate.time import Timing
+from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose, run_name, timed
 from advisor.plan.judging import evaluation
 from advisor.plan.proposal import Proposal, Reason
 from advisor.text import N_, inert, t
@@ -342,7 +342,8 @@ def _estimated(proposal: Proposal, settings: Mapping[str, object], wanted: Wante
     plan, machine = proposal.plan, wanted.hardware
     case = setup(plan, wanted.shape, wanted.stats, device=machine.kind)
     found = estimate(case)
-    time = training_seconds(case, wanted.stats.tokens * plan.schedule.epochs, machine)
+    timing = timed(plan, wanted)
+    time = timing.total if isinstance(timing, Timing) else None
     verdict = fit(found, machine.usable_bytes)
     if verdict != "fits":
         voice.note(
@@ -363,7 +364,7 @@ def _estimated(proposal: Proposal, settings: Mapping[str, object], wanted: Wante
         plan=plan if "predicted" in settings else plan.model_copy(update={"predicted": predicted}),
         why={**proposal.why, **said},
         estimate=found,
-        seconds=time,
+        timing=timing,
         fit=verdict,
     )
 

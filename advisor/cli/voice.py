@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from advisor.errors import NothingFits
 from advisor.show import failure as say
 from advisor.text import inert, t
 from recipes.errors import Failure, RecipeError
@@ -50,7 +51,7 @@ def note(text: str, **values: object) -> None:
 def fail(failure: Failure, *, as_json: bool) -> None:
     """Say what is wrong, where, and what to do."""
     problem, remedy = say.problem(failure), say.remedy(failure)
-    lines = _problems(failure) if isinstance(failure, RecipeError) else []
+    lines = _lines(failure)
     if as_json:
         data = {"code": failure.code, "severity": "error", "message": problem, "path": failure.where or None}
         envelope(
@@ -91,6 +92,13 @@ def _first_the_result() -> None:
     with suppress(OSError):
         if sys.stdout is not None:  # None where it was closed by whoever called
             sys.stdout.flush()
+
+
+def _lines(failure: Failure) -> list[str]:
+    """What stands between problem and remedy: every problem of a recipe, every change that would help."""
+    if isinstance(failure, NothingFits):
+        return [t(change.text, **change.values) for change in failure.changes]
+    return _problems(failure) if isinstance(failure, RecipeError) else []
 
 
 def _problems(failure: RecipeError) -> list[str]:

@@ -1,7 +1,7 @@
 """From advice to a plan: every field filled with a default, every default with its reason, until it fits."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -10,8 +10,7 @@ from advisor.catalog.models import ModelShape
 from advisor.data.stats import DataStats
 from advisor.errors import AdvisorError, BadValue
 from advisor.estimate.setup import require_known, setup
-from advisor.estimate.terms import Interval
-from advisor.estimate.time import training_seconds
+from advisor.estimate.time import Timing, Untimed, timing
 from advisor.plan import defaults
 from advisor.plan.fit import Fitted, conceded
 from advisor.plan.proposal import Proposal, Reason
@@ -70,10 +69,15 @@ def propose(wanted: Wanted) -> Proposal:
         NothingFits: Whatever is conceded; the nearest change is computed.
     """
     require_known(wanted.shape)
-    plan, why = _first(wanted)
+    plan, why = first(wanted)
     fitted = conceded(plan, wanted.shape, wanted.stats, wanted.hardware)
-    why = {**why, **fitted.why}
-    seconds = _seconds(fitted, wanted)
+    return finished(replace(fitted, why={**why, **fitted.why}), wanted)
+
+
+def finished(fitted: Fitted, wanted: Wanted) -> Proposal:
+    """A proposal of a plan that fits: with its time, and what is predicted written into it."""
+    found = timed(fitted.plan, wanted)
+    seconds = found.total if isinstance(found, Timing) else None
     predicted = Predicted(
         peak_bytes=fitted.estimate.allocated,
         seconds_low=seconds.low if seconds else None,
@@ -83,15 +87,23 @@ def propose(wanted: Wanted) -> Proposal:
     done = fitted.plan.model_copy(update={"predicted": predicted})
     return Proposal(
         plan=done,
-        why=MappingProxyType({**why, **_predicted_reasons(predicted, fitted.estimate.profile)}),
+        why=MappingProxyType({**fitted.why, **_predicted_reasons(predicted, fitted.estimate.profile)}),
         estimate=fitted.estimate,
-        seconds=seconds,
+        timing=found,
         fit=fitted.fit,
         concessions=fitted.concessions,
     )
 
 
-def _first(wanted: Wanted) -> tuple[Plan, dict[str, Reason]]:
+def timed(plan: Plan, wanted: Wanted) -> Timing | Untimed:
+    """How long `plan` trains on the data and hardware of `wanted`, and what that costs."""
+    schedule, stats = plan.schedule, wanted.stats
+    one = setup(plan, wanted.shape, stats, device=wanted.hardware.kind)
+    tokens = stats.tokens * schedule.epochs
+    return timing(one, wanted.hardware, tokens, accumulation=schedule.accumulation, layout=plan.layout)
+
+
+def first(wanted: Wanted) -> tuple[Plan, dict[str, Reason]]:
     """The plan with every default, before anything is conceded."""
     stats, shape, hardware = wanted.stats, wanted.shape, wanted.hardware
     if stats.rows < 1 or stats.tokens < 1:
@@ -233,9 +245,3 @@ def _predicted_reasons(predicted: Predicted, profile: str) -> dict[str, Reason]:
     memory = Reason(N_("the estimate when this was written ({profile})"), values, "dry-run")
     found = {f"predicted.{key}": memory for key in ("peak_bytes", "seconds_low", "seconds_high")}
     return {**found, "predicted.gpu": Reason(N_("the card that was assumed"), {}, "hardware")}
-
-
-def _seconds(fitted: Fitted, wanted: Wanted) -> Interval | None:
-    schedule = fitted.plan.schedule
-    found = setup(fitted.plan, wanted.shape, wanted.stats, device=wanted.hardware.kind)
-    return training_seconds(found, wanted.stats.tokens * schedule.epochs, wanted.hardware)

@@ -232,14 +232,14 @@ def weight_decay(adaptation: Adaptation) -> Choice[float]:
 def warmup_share(steps: int) -> Choice[float]:
     """Five steps at least, else a twentieth: the first moments of AdamW are noise."""
     share = min(WARMUP_MOST, max(WARMUP_SHARE, WARMUP_STEPS / max(1, steps)))
-    text = N_("at least {least} of {steps} steps: AdamW's first averages are noise")
+    text = N_("at least {least} of about {steps} steps: AdamW's first averages are noise")
     return Choice(round(share, 3), Reason(text, {"least": WARMUP_STEPS, "steps": steps}, "trl"))
 
 
 def every_steps(steps: int) -> Choice[int]:
     """How often to save and to look at the held-out loss: about ten times a run."""
     value = max(1, min(500, ceil(steps / SAVES_A_RUN)))
-    return Choice(value, Reason(N_("about ten times in {steps} steps"), {"steps": steps}, "ours"))
+    return Choice(value, Reason(N_("about ten times in about {steps} steps"), {"steps": steps}, "ours"))
 
 
 def threads(shape: ModelShape, hardware: Hardware) -> Choice[int | None]:
@@ -273,7 +273,7 @@ def _name(hardware: Hardware) -> dict[str, str | int | float]:
 
 
 def steps(stats: DataStats, epochs_: float, micro_tokens: int, accumulation_: int) -> int:
-    """Optimizer steps of a run: rows are packed, so tokens decide."""
+    """Optimizer steps of a run, about: rows are packed, so tokens decide; how well they pack, only the run knows."""
     per_epoch = max(1, ceil(stats.tokens / micro_tokens))
     return max(1, ceil(per_epoch * epochs_ / accumulation_))
 

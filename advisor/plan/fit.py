@@ -19,7 +19,8 @@ from advisor.estimate.shapes import parameters
 from advisor.estimate.terms import Estimate, Fit
 from advisor.plan.proposal import Reason
 from advisor.units import gib
-from recipes.plan import Full, LastLayers, Lora, Plan, Schedule
+from recipes.errors import Problem
+from recipes.plan import Full, LastLayers, Lora, Plan, agrees
 from recipes.words import N_
 
 EFFICIENT_TOKENS: Final = {"cuda": 2048, "cpu": 512}
@@ -27,6 +28,8 @@ EFFICIENT_TOKENS: Final = {"cuda": 2048, "cpu": 512}
 LEAST_RANK: Final = 8
 """Rank 8 on all linear layers holds more than the answers of ten thousand rows; below it little is saved."""
 ROUND_TOKENS: Final = 64
+MORE_CARDS: Final = (2, 4, 8, 16)
+"""How many cards people have in one computer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +56,25 @@ class Fitted:
     why: Mapping[str, Reason]
 
 
-def _schedule(plan: Plan, **changes: object) -> Plan:
-    schedule = Schedule.model_validate({**plan.schedule.model_dump(), **changes})
+def with_schedule(plan: Plan, **changes: object) -> Plan:
+    """`plan` with other values of its schedule (held against the schema where it is written)."""
+    schedule = plan.schedule.model_copy(update=changes)
     return plan.model_copy(update={"schedule": schedule})
 
 
 def _smaller_micro_batch(plan: Plan, stats: DataStats) -> Plan | None:
     """Half the tokens at once, twice as often: the same step, with fewer activations."""
     device = "cpu" if plan.layout.device == "cpu" else "cuda"
-    return _half(plan, max(plan.data.length_tokens, EFFICIENT_TOKENS[device]))
+    return half(plan, max(plan.data.length_tokens, EFFICIENT_TOKENS[device]))
 
 
 def _smallest_micro_batch(plan: Plan, stats: DataStats) -> Plan | None:
     """The same, down to one row of full length at once."""
-    return _half(plan, plan.data.length_tokens)
+    return half(plan, plan.data.length_tokens)
 
 
-def _half(plan: Plan, least: int) -> Plan | None:
+def half(plan: Plan, least: int) -> Plan | None:
+    """Half the tokens at once, but not below `least`; None if there is nothing to halve."""
     now = plan.schedule.micro_batch_tokens
     if now <= least:
         return None
@@ -77,15 +82,15 @@ def _half(plan: Plan, least: int) -> Plan | None:
     if tokens >= now:
         return None
     held = max(1, round(plan.schedule.accumulation * now / tokens))
-    return _schedule(plan, micro_batch_tokens=tokens, accumulation=held)
+    return with_schedule(plan, micro_batch_tokens=tokens, accumulation=held)
 
 
 def _checkpointing(plan: Plan, stats: DataStats) -> Plan | None:
     """Recompute activations: a third to a half more time."""
-    return None if plan.schedule.checkpointing else _schedule(plan, checkpointing=True)
+    return None if plan.schedule.checkpointing else with_schedule(plan, checkpointing=True)
 
 
-def _shorter_rows(plan: Plan, stats: DataStats) -> Plan | None:
+def shorter_rows(plan: Plan, stats: DataStats) -> Plan | None:
     """Leave out the longest hundredth of the rows, where that makes rows shorter at all."""
     shorter = max(ROUND_TOKENS, ceil(stats.p99_tokens / ROUND_TOKENS) * ROUND_TOKENS)
     if shorter >= plan.data.length_tokens:
@@ -93,7 +98,7 @@ def _shorter_rows(plan: Plan, stats: DataStats) -> Plan | None:
     data = plan.data.model_copy(update={"length_tokens": shorter, "too_long": "drop"})
     held = max(1, round(plan.schedule.accumulation * plan.schedule.micro_batch_tokens / shorter))
     short = plan.model_copy(update={"data": data})
-    return _schedule(short, micro_batch_tokens=shorter, accumulation=held)
+    return with_schedule(short, micro_batch_tokens=shorter, accumulation=held)
 
 
 def _nf4_base(plan: Plan, stats: DataStats) -> Plan | None:
@@ -150,7 +155,7 @@ CONCESSIONS: Final = (
         "dettmers2023",
     ),
     Concession(
-        _shorter_rows,
+        shorter_rows,
         ("data.length_tokens", *_MICRO_KEYS),
         N_("the longest hundredth of the rows is left out: with it {needs} are needed, {hardware} has {has}"),
         "data",
@@ -172,7 +177,7 @@ CONCESSIONS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """What stays the same while a plan shrinks."""
 
     shape: ModelShape
@@ -180,9 +185,11 @@ class _Case:
     hardware: Hardware
 
     def needs(self, plan: Plan) -> Estimate:
+        """The memory of one device."""
         return estimate(setup(plan, self.shape, self.stats, device=self.hardware.kind))
 
     def fits(self, plan: Plan) -> bool:
+        """Whether the upper bound of it is there."""
         return fit(self.needs(plan), self.hardware.usable_bytes) == "fits"
 
 
@@ -192,7 +199,7 @@ def conceded(plan: Plan, shape: ModelShape, stats: DataStats, hardware: Hardware
     Raises:
         NothingFits: With everything conceded it still does not; the nearest change is in the remedy.
     """
-    case = _Case(shape, stats, hardware)
+    case = Case(shape, stats, hardware)
     taken = _taken(plan, case)
     needed = _without_idle(plan, tuple(taken), case)
     reasons = {
@@ -206,7 +213,7 @@ def conceded(plan: Plan, shape: ModelShape, stats: DataStats, hardware: Hardware
     return Fitted(small, final, fit(final, hardware.usable_bytes), tuple(reasons.values()), why)
 
 
-def _taken(plan: Plan, case: _Case) -> dict[Concession, Estimate]:
+def _taken(plan: Plan, case: Case) -> dict[Concession, Estimate]:
     """The concessions, in order, after which the plan fits; with each, what was needed before it.
 
     Raises:
@@ -221,10 +228,10 @@ def _taken(plan: Plan, case: _Case) -> dict[Concession, Estimate]:
             plan, taken[concession] = smaller, before
     if case.fits(plan):
         return taken
-    raise _nothing_fits(plan, case)
+    raise nothing_fits(plan, case)
 
 
-def _applied(concession: Concession, plan: Plan, case: _Case) -> Plan | None:
+def _applied(concession: Concession, plan: Plan, case: Case) -> Plan | None:
     """Concede, and again while there is more to take and it does not fit; None if there was nothing."""
     smaller = concession.smaller(plan, case.stats)
     while smaller is not None and not case.fits(smaller):
@@ -235,7 +242,7 @@ def _applied(concession: Concession, plan: Plan, case: _Case) -> Plan | None:
     return smaller
 
 
-def _without_idle(plan: Plan, taken: tuple[Concession, ...], case: _Case) -> tuple[Concession, ...]:
+def _without_idle(plan: Plan, taken: tuple[Concession, ...], case: Case) -> tuple[Concession, ...]:
     """Take back what a later, larger concession has made unnecessary."""
     kept = taken
     for concession in taken:
@@ -245,7 +252,7 @@ def _without_idle(plan: Plan, taken: tuple[Concession, ...], case: _Case) -> tup
     return kept
 
 
-def _all_applied(plan: Plan, concessions: tuple[Concession, ...], case: _Case) -> Plan:
+def _all_applied(plan: Plan, concessions: tuple[Concession, ...], case: Case) -> Plan:
     for concession in concessions:
         plan = _applied(concession, plan, case) or plan
     return plan
@@ -261,8 +268,14 @@ def _reason(concession: Concession, before: Estimate, plan: Plan, hardware: Hard
     return Reason(concession.text, values, concession.source)
 
 
-def _nothing_fits(plan: Plan, case: _Case) -> NothingFits:
-    """The refusal, with the nearest change that would help: a smaller method, a smaller model, a larger card."""
+def nothing_fits(plan: Plan, case: Case, cards: int = 1) -> NothingFits:
+    """The refusal, with the nearest changes that would help, each computed.
+
+    Args:
+        plan: The least that was tried, on one card.
+        case: Model, data and hardware.
+        cards: How many cards were tried.
+    """
     needs = case.needs(plan).process.high
     values = {
         "needs": gib(needs),
@@ -272,18 +285,69 @@ def _nothing_fits(plan: Plan, case: _Case) -> NothingFits:
         "card": _card(needs) or "-",
     }
     problem = N_("{model} needs {needs} even with every concession; {hardware} has {has}")
+    changes = tuple(_changes(plan, case, cards))
     if method := _smaller_method(plan, case):
         leaf, size = method
         remedy = N_("choose {leaf}, which needs {other}; or a card such as {card}")
-        return NothingFits(problem, remedy=remedy, **values, leaf=leaf, other=gib(size))
+        return NothingFits(problem, remedy=remedy, changes=changes, **values, leaf=leaf, other=gib(size))
     if smaller := _smaller_model(plan, case):
         name, size = smaller
         remedy = N_("choose {smaller}, which needs {other}; or a card such as {card}")
-        return NothingFits(problem, remedy=remedy, **values, smaller=name, other=gib(size))
-    return NothingFits(problem, remedy=N_("use a card such as {card}, or rows that are shorter"), **values)
+        return NothingFits(problem, remedy=remedy, changes=changes, **values, smaller=name, other=gib(size))
+    remedy = N_("use a card such as {card}, or rows that are shorter")
+    return NothingFits(problem, remedy=remedy, changes=changes, **values)
 
 
-def _smaller_method(plan: Plan, case: _Case) -> tuple[str, float] | None:
+def _changes(plan: Plan, case: Case, cards: int) -> Iterator[Problem]:
+    """What would make it fit, the nearest first: a method, a model, shorter rows, more cards."""
+    if method := _smaller_method(plan, case):
+        yield Problem(N_("{leaf} would need {other}"), values={"leaf": method[0], "other": gib(method[1])})
+    if smaller := _smaller_model(plan, case):
+        yield Problem(
+            N_("{smaller} would need {other}"), values={"smaller": smaller[0], "other": gib(smaller[1])}
+        )
+    if rows := _longest_rows(plan, case):
+        yield Problem(
+            N_("rows of at most {tokens} tokens would need {other}"),
+            values={"tokens": rows[0], "other": gib(rows[1])},
+        )
+    if more := _more_cards(plan, case, cards):
+        yield Problem(
+            N_("{cards} such cards that divide the model would need {other} each"),
+            values={"cards": more[0], "other": gib(more[1])},
+        )
+
+
+def _longest_rows(plan: Plan, case: Case) -> tuple[int, float] | None:
+    """The length of rows, halved until it fits, and what is needed then."""
+    tokens = plan.data.length_tokens
+    while (tokens := tokens // 2 // ROUND_TOKENS * ROUND_TOKENS) >= ROUND_TOKENS:
+        short = plan.model_copy(
+            update={"data": plan.data.model_copy(update={"length_tokens": tokens, "too_long": "drop"})}
+        )
+        short = with_schedule(short, micro_batch_tokens=tokens)
+        if case.fits(short):
+            return tokens, case.needs(short).process.high
+    return None
+
+
+def _more_cards(plan: Plan, case: Case, cards: int) -> tuple[int, float] | None:
+    """The least number of cards, doubled up to a node of 16, among which the model can be divided so that it fits."""
+    if case.hardware.kind != "cuda":
+        return None
+    for count in (number for number in MORE_CARDS if number > cards):
+        for sharding in ("zero2", "fsdp2", "zero3"):
+            layout = plan.layout.model_copy(update={"processes": count, "sharding": sharding})
+            divided = plan.model_copy(update={"layout": layout})
+            divided = with_schedule(
+                divided, optimizer="adamw" if sharding != "zero2" else plan.schedule.optimizer
+            )
+            if agrees(divided) and case.fits(divided):
+                return count, case.needs(divided).process.high
+    return None
+
+
+def _smaller_method(plan: Plan, case: Case) -> tuple[str, float] | None:
     """Another leaf with which the model fits, and what it needs."""
     if not isinstance(plan.adaptation, Full | LastLayers):
         return None
@@ -294,13 +358,13 @@ def _smaller_method(plan: Plan, case: _Case) -> tuple[str, float] | None:
     return None
 
 
-def _smaller_model(plan: Plan, case: _Case) -> tuple[str, float] | None:
+def _smaller_model(plan: Plan, case: Case) -> tuple[str, float] | None:
     """The largest model of the same family (else of any) that fits with the plan's method, and what it needs."""
     own = parameters(case.shape)
     smaller = [shape for shape in models().values() if _is_estimated(shape) and parameters(shape) < own]
     smaller.sort(key=lambda shape: (shape.family == case.shape.family, parameters(shape)), reverse=True)
     for shape in smaller:
-        other = _Case(shape, case.stats, case.hardware)
+        other = Case(shape, case.stats, case.hardware)
         fewer = _clipped(plan, shape)
         if other.fits(fewer):
             return shape.name, other.needs(fewer).process.high

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from advisor.estimate.terms import Estimate, Fit, Interval
+from advisor.estimate.time import Timing, Untimed
 from recipes.plan import Plan
 
 
@@ -26,7 +27,12 @@ class Proposal:
     plan: Plan
     why: Mapping[str, Reason]
     estimate: Estimate
-    seconds: Interval | None
-    """Training time, or None where the rates of the hardware are not known."""
+    timing: Timing | Untimed
+    """Training time and what it costs, or why it is not known."""
     fit: Fit
     concessions: tuple[Reason, ...] = ()
+
+    @property
+    def seconds(self) -> Interval | None:
+        """Training time, or None where the rates of the hardware are not known."""
+        return self.timing.total if isinstance(self.timing, Timing) else None

@@ -72,7 +72,7 @@ def test_a_wrong_word_is_answered_with_what_would_be_right(capsys, words, said):
 
 def test_a_plan_shows_each_value_with_its_reason(capsys, examples):
     code, out, _ = run(
-        capsys, "--lang", "en", "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "4090"
+        capsys, "--lang", "en", "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "4090", "--pick", "1"
     )
 
     assert code == Exit.OK
