@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final, TypeVar
@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from recipes.errors import Problem, RecipeError
 from recipes.migrate import migrate
+from recipes.places import places
 from recipes.plan import Part, Plan, Probe
 from recipes.words import N_
 
@@ -143,18 +144,7 @@ def _placed(problem: Problem, text: str) -> Problem:
 
 def _line_of(key: str, text: str) -> int | None:
     """The line of `key`, or of the nearest table around it."""
-    places = dict(_places(text))
-    while key and key not in places:
+    lines = dict(places(text))
+    while key and key not in lines:
         key = key.rpartition(".")[0]
-    return places.get(key)
-
-
-def _places(text: str) -> Iterator[tuple[str, int]]:
-    """Each dotted key with its line, as far as a line by itself shows it."""
-    table = ""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if header := re.match(r"\s*\[([\w.\-]+)\]", line):
-            table = header[1]
-            yield table, number
-        elif assigned := re.match(r"\s*[\"']?([\w\-]+)[\"']?\s*=", line):
-            yield f"{table}.{assigned[1]}".lstrip("."), number
+    return lines.get(key)

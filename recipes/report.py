@@ -127,6 +127,10 @@ class Training(Part):
     duration: Duration
     output: Line
     """The adapter or model that was saved, relative to the run directory."""
+    changes: Annotated[tuple[Prose, ...], Field(strict=False)] = ()
+    """What the run went on with instead of what it began with, as `key: before -> now`."""
+    risen_at: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] = ()
+    """Steps at which the loss stood well above its own minimum."""
 
 
 class Report(Part):

@@ -9,6 +9,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from recipes.places import places
 from recipes.plan import Part, Plan
 
 WIDTH: Final = 100
@@ -22,6 +23,31 @@ def write(plan: Plan, why: Mapping[str, str]) -> str:
     `read(write(plan, why)) == plan` for every plan and every `why`; the comments are for people only.
     """
     return _environment().get_template("recipe.toml.jinja").render(plan=plan, why=why)
+
+
+def changed(text: str, values: Mapping[str, str | float | bool], why: str) -> str:
+    """Put other values into the text of a recipe, `why` above each; every other line stays, with its remarks.
+
+    Args:
+        text: A recipe.
+        values: By dotted key ("schedule.accumulation"), in tables that the text has.
+        why: The reason, in the reader's language.
+
+    Raises:
+        KeyError: The text has no such table.
+    """
+    lines, at = text.split("\n"), dict(places(text))
+    for dotted in sorted(values, key=lambda one: at.get(one, 0) or at[one.rpartition(".")[0]], reverse=True):
+        said = [*remark(why).split("\n"), f"{key(dotted.rpartition('.')[2])} = {toml(values[dotted])}"]
+        if dotted not in at:  # a default that nobody wrote down
+            end = at[dotted.rpartition(".")[0]]
+            lines[end:end] = said
+            continue
+        begin = end = at[dotted]
+        while begin > 1 and lines[begin - 2].startswith("#"):
+            begin -= 1
+        lines[begin - 1 : end] = said
+    return "\n".join(lines)
 
 
 def guide(name: str, language: str, values: Mapping[str, object]) -> str:

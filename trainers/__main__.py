@@ -1,4 +1,4 @@
-"""`python -m trainers`: run a recipe, or measure a model; by hand, under the advisor, or behind torchrun.
+"""`python -m trainers`: run a recipe, measure a model, or run a recipe dry; by hand, under the advisor, or behind torchrun.
 
 Several processes: `torchrun --nproc-per-node=N -m trainers run RECIPE --run-dir DIR`.
 """
@@ -11,14 +11,18 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from recipes.errors import Failure
 from recipes.exits import Exit
-from trainers.run import measure, say, train
+from recipes.read import read
+from trainers.errors import MissingPackage
+from trainers.run import EXTRA, measure, say, text, train
 
 RUN_DIR: Final = ("--run-dir", "--run")
 """Behind torchrun only the long form: its own parser takes `--run` for a short form of `--run-path`."""
@@ -30,6 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "measure":
             return measure(options.probe, options.run)
+        if options.verb == "dry-run":
+            return _dry_run(options)
         return train(
             options.recipe, options.run, resume=options.resume, accept_changes=options.accept_changes
         )
@@ -38,6 +44,27 @@ def main(words: Sequence[str] | None = None) -> int:
         return failure.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    """Only from here on is torch imported, and without its compiler: a dry run compiles nothing."""
+    plan = read(text(options.recipe), where=str(options.recipe))
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    try:
+        command = import_module("trainers.dryrun.command")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        raise MissingPackage(str(error.name)) from None
+    code: int = command.run(
+        plan,
+        options.recipe.parent,
+        options.config,
+        label_share=options.label_share,
+        reserved=options.reserved,
+        as_json=options.json,
+    )
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +84,26 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument(
         *RUN_DIR, dest="run", type=Path, metavar="DIR", required=True, help="the run directory"
     )
+    dry = verbs.add_parser("dry-run", help="find a recipe's peak memory without weights and without a GPU")
+    dry.add_argument("recipe", type=Path, metavar="RECIPE")
+    dry.add_argument(
+        "--config", type=Path, metavar="FILE", help="the model's config.json (default: in its directory)"
+    )
+    dry.add_argument(
+        "--label-share", type=_share, default=1.0, metavar="SHARE", help="the share of tokens that is trained"
+    )
+    dry.add_argument(
+        "--reserved", action="store_true", help="also what the allocator holds; runs the whole depth"
+    )
+    dry.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError("it is above 0 and at most 1")
+    return value
 
 
 if __name__ == "__main__":

@@ -28,12 +28,19 @@ class Log(Protocol):
     def emit(self, kind: str, **fields: object) -> None:
         """Say that `kind` happened; `fields` are JSON values, and numbers that are not finite become null."""
 
+    def now(self) -> Mapping[str, object]:
+        """How far the run is: `step` and `phase`."""
+
 
 class Silence:
     """The log of a process that is not the main one: events have one writer."""
 
     def emit(self, kind: str, **fields: object) -> None:
         """Say nothing."""
+
+    def now(self) -> Mapping[str, object]:
+        """Know nothing."""
+        return {}
 
 
 class Events:
@@ -69,6 +76,10 @@ class Events:
                 )  # ENOSPC: a local disk does not split it
             self._seq += 1
             self._written = time.monotonic()
+
+    def now(self) -> Mapping[str, object]:
+        """How far the run is: `step`, the last one that was told, and `phase`."""
+        return dict(self._state)
 
     def close(self) -> None:
         """Stop the heartbeat and close the file; nothing may be said after the outcome."""

@@ -16,9 +16,12 @@ from advisor.cli import voice
 from advisor.run import shelf
 from advisor.run.directory import RECIPE, Run, alive
 from advisor.run.follow import Outcome, follow, outcome
+from advisor.run.retry import TRIES, Retry, again
 from advisor.show import report as show_report
 from advisor.show import run as show
+from advisor.show.failure import problem
 from advisor.text import N_, inert, t
+from recipes.errors import Failure
 from recipes.exits import Exit
 from recipes.report import Event
 
@@ -36,14 +39,38 @@ LEAVING_SECONDS = 30.0
 
 def to_the_end(run: Run, *, as_json: bool) -> int:
     """Follow a run, tell its end, and return its exit code; Ctrl-C stops the run."""
+    ended = _seen(run, as_json=as_json)
+    for _ in range(TRIES):
+        further = _again(run, ended)
+        if further is None:
+            break
+        run = further.run
+        ended = _seen(run, as_json=as_json)
     if not as_json:
-        ended = followed(run)
         tell(run, ended)
-        return ended.exit
+    return ended.exit
+
+
+def _again(run: Run, ended: Outcome) -> Retry | None:
+    """Go on with less, if memory ran out; whatever stands in the way is said, and the run has ended as it did."""
+    try:
+        further = again(run, ended, lambda why: t(why.text, **why.values))
+    except Failure as failure:
+        _say(t(N_("it cannot go on with less: {reason}"), reason=problem(failure)), over=False)
+        return None
+    if further is not None:
+        _say(show.retried(further.changes, t(further.reason.text, **further.reason.values)), over=False)
+    return further
+
+
+def _seen(run: Run, *, as_json: bool) -> Outcome:
+    """One attempt, shown; Ctrl-C stops it."""
+    if not as_json:
+        return followed(run)
     with _passing_on(run):
         for event in follow(run):
             click.echo(raw(event))
-        return _settled(run).exit
+        return _settled(run)
 
 
 def followed(run: Run) -> Outcome:

@@ -102,9 +102,7 @@ def news(event: Event) -> str | None:
         case "warn":
             return t(N_("warning: {message}"), message=_clean(event.text("msg") or event.text("code")))
         case "oom":
-            return t(
-                N_("out of memory: {message}"), message=_clean(event.text("advice") or event.text("msg"))
-            )
+            return t(N_("out of memory: {message}"), message=_memory(event))
         case "paused":
             return t(N_("paused at step {step}; go on with: advisor runs resume"), step=_whole(event, "step"))
         case "resumed":
@@ -160,6 +158,12 @@ def ending(
             return ()
 
 
+def retried(changes: Mapping[str, tuple[object, object]], why: str) -> str:
+    """What was changed for a run that ran out of memory, and that it goes on."""
+    said = ", ".join(f"{key} = {after} ({before})" for key, (before, after) in changes.items())
+    return t(N_("going on with {changes}: {why}"), changes=inert(said), why=why)
+
+
 def filled(sentence: str, values: Mapping[str, object]) -> str | None:
     """Say a sentence that came in a file: translated, its plain places filled; None if it has others, or is none.
 
@@ -184,6 +188,20 @@ LAST_LINES = 8
 
 def _error(code: str, message: str) -> str:
     return f"{t(N_('error'))}[{inert(code) or 'B0001'}]: {message}"
+
+
+def _memory(event: Event) -> str:
+    """What was asked for and what was there, as far as the device said; else the advice."""
+    requested, held, free = (event.number(name) for name in ("requested", "alloc", "free"))
+    if requested is None or held is None or free is None:
+        return _clean(t(event.text("advice")) if event.text("advice") else event.text("msg"))
+    return t(
+        N_("{requested} more were asked for; {held} were in use, {free} free, {predicted} predicted"),
+        requested=units.gib(requested),
+        held=units.gib(held),
+        free=units.gib(free),
+        predicted=units.gib(event.number("predicted") or 0),
+    )
 
 
 def _whole(event: Event, name: str) -> int:

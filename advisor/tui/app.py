@@ -24,6 +24,7 @@ from advisor.plan.compose import TRAINED_LEAVES, propose
 from advisor.plan.proposal import Proposal
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
+from advisor.run.retry import TRIES
 from advisor.run.start import start
 from advisor.text import N_, inert, language, t, use
 from advisor.tui import work as between
@@ -201,7 +202,7 @@ class AdvisorApp(App[None]):
     async def train(self, walk: Walk) -> Walk | None:
         """The run, in a process of its own: leaving the screen, or the program, never ends it."""
         run = walk.run or start(_given(walk.recipe), run=between.RUNS / walk.name)
-        ended = await self.follow(run, predicted=_given(walk.proposal).estimate.allocated)
+        ended = await self.follow(run, predicted=_given(walk.proposal).estimate.allocated, tries=TRIES)
         return replace(walk, run=run, finished=not ended)
 
     async def past(self, walk: Walk) -> Walk | None:
@@ -213,11 +214,12 @@ class AdvisorApp(App[None]):
         """Whether it helped."""
         return await self.shown(walk, ReportScreen(shelf.report(_given(walk.run))))
 
-    async def follow(self, run: Run, *, name: str = "", predicted: int | None = None) -> bool:
+    async def follow(self, run: Run, *, name: str = "", predicted: int | None = None, tries: int = 0) -> bool:
         """Show a run; True when it came to an end while somebody looked."""
         if run not in self.started:
             self.started.append(run)
-        return await self.push_screen_wait(RunScreen(run, name=name, predicted_bytes=predicted)) == "ended"
+        screen = RunScreen(run, name=name, predicted_bytes=predicted, tries=tries)
+        return await self.push_screen_wait(screen) == "ended"
 
     async def shown(self, walk: Walk, screen: Page[bool]) -> Walk | None:
         """Show a screen that asks nothing; None if it was left with Escape."""

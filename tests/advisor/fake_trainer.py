@@ -34,6 +34,7 @@ def started():
 def claim():
     (RUN / "control").mkdir(exist_ok=True)
     marker = {"kind": "run", "name": RUN.name, "pid": os.getpid(), "process_start": started()}
+    marker["recipe_directory"] = str(Path.cwd())
     (RUN / "control" / "run.json").write_text(json.dumps(marker))
 
 
@@ -79,3 +80,16 @@ match SCENARIO:
                 sys.exit(130)
 
         train(2000, until)
+    case "full":  # memory runs out as often as told, then it comes to its end
+        if not (RUN / "recipe.toml").is_file():
+            (RUN / "recipe.toml").write_bytes(Path("recipe.toml").read_bytes())
+        told = (RUN / "events.jsonl").read_text() if (RUN / "events.jsonl").is_file() else ""
+        train(4)
+        if told.count('"oom"') < int(sys.argv[3]):
+            say("checkpoint", step=4, path="x", bytes=1)
+            facts = {"requested": 2**23, "alloc": 2**34, "reserved": 2**34, "free": 2**22, "predicted": 2**33}
+            say("oom", step=4, phase=sys.argv[4], advice="lower something", **facts)
+            values = {"reason": "CUDA out of memory"}
+            say("error", exit=4, code="T0402", msg="full", msgid="there is not enough memory: {reason}", values=values)
+            sys.exit(4)
+        say("done", exit=0, report="report.json")

@@ -101,7 +101,7 @@ def in_place():
         return believed(path)
 
     def believed(path):
-        progress = protocol.Progress(**json.loads((path / "state.json").read_bytes()))
+        progress = protocol._progress(json.loads((path / "state.json").read_bytes()))
         return protocol.Checkpoint(path, progress, {}, 0, "")
 
     protocol.commit, protocol.verify = commit, believed

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save
@@ -28,6 +28,7 @@ from recipes.words import N_
 from trainers.checkpoints import divided
 from trainers.checkpoints.storage import Written, move_directory, write_file
 from trainers.errors import NoCheckpoint, NotFinite, SaveFailed
+from trainers.trend import Trend
 
 SCHEMA: Final = 1
 MANIFEST: Final = "MANIFEST.json"
@@ -48,6 +49,7 @@ class Progress:
     first_loss: float | None = None
     last_loss: float | None = None
     peak_bytes: int = 0
+    trend: Trend = field(default_factory=Trend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def verify(path: Path) -> Checkpoint:
         for name, written in files.items():
             if _sum(path / name) != written["sha256"]:
                 raise _broken(path, N_("{name} has other bytes"), name)
-        progress = Progress(**json.loads((path / STATE).read_bytes()))
+        progress = _progress(json.loads((path / STATE).read_bytes()))
         size = sum(int(str(written["bytes"])) for written in files.values())
         return Checkpoint(path, progress, manifest["fingerprints"], size, _sum(path / MANIFEST))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -248,6 +250,11 @@ def _finite(weights: Iterable[tuple[str, Tensor]], step: int) -> Iterator[tuple[
                 name=name,
             )
         yield name, weight
+
+
+def _progress(found: Mapping[str, Any]) -> Progress:
+    trend = found.get("trend", {})  # what was saved before there was one begins anew
+    return Progress(**{**found, "trend": Trend(**{**trend, "risen_at": tuple(trend.get("risen_at", ()))})})
 
 
 def _sum(path: Path) -> str:

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -47,7 +47,7 @@ class Job(Generic[P]):
     """What a story needs to know.
 
     `home` is what the paths in the plan are relative to. `marker` says what an earlier attempt began with; it is
-    new where there was none.
+    new where there was none. `recipe` is the plan as it was written.
     """
 
     plan: P
@@ -58,6 +58,7 @@ class Job(Generic[P]):
     control: Control
     resume: bool = False
     accept_changes: bool = False
+    recipe: bytes = b""
 
 
 def train(recipe: Path, directory: Path | None, *, resume: bool, accept_changes: bool) -> int:
@@ -72,14 +73,15 @@ def train(recipe: Path, directory: Path | None, *, resume: bool, accept_changes:
     Raises:
         RecipeError: The recipe cannot be used.
     """
-    text = _text(recipe)
-    plan = read(text, where=str(recipe))
+    written = text(recipe)
+    plan = read(written, where=str(recipe))
     files = Files(directory or Path("runs") / plan.name)
 
     def story(job: Job[Plan]) -> int:
-        if _is_main():
-            replace_file(files.recipe, text.encode())
-        return int(import_module("trainers.run.story").run(job))
+        if _is_main() and not job.marker.fingerprints:  # later only if a change is accepted: see `story`
+            replace_file(files.recipe, written.encode())
+        told = replace(job, recipe=written.encode())
+        return int(import_module("trainers.run.story").run(told))
 
     return _inside(files, "run", plan, recipe, story, resume=resume, accept_changes=accept_changes)
 
@@ -90,7 +92,7 @@ def measure(probe: Path, directory: Path) -> int:
     Raises:
         RecipeError: The probe cannot be used.
     """
-    plan = read_probe(_text(probe), where=str(probe))
+    plan = read_probe(text(probe), where=str(probe))
 
     def story(job: Job[Probe]) -> int:
         return int(import_module("trainers.run.story").measure(job))
@@ -98,7 +100,12 @@ def measure(probe: Path, directory: Path) -> int:
     return _inside(Files(directory), "measure", plan, probe, story)
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """The text of a file that a person gave us.
+
+    Raises:
+        Failure: It cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

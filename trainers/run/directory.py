@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -85,6 +85,8 @@ class Marker:
     boot_id: str = ""
     host: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    changes: Sequence[str] = ()
+    """What it went on with instead, each time that this was accepted, as `name: before -> now`."""
     versions: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 

@@ -66,6 +66,8 @@ def trained(job: Job[Plan], rows: Rows, learned: Learned, quantity: Quantity) ->
             predicted_high=predicted.seconds_high if predicted else None,
         ),
         output=job.files.output.name,
+        changes=tuple(job.marker.changes),
+        risen_at=progress.trend.risen_at,
     )
 
 

@@ -21,7 +21,7 @@ from trainers.checkpoints import divided, protocol
 from trainers.checkpoints.storage import replace_file
 from trainers.engine import Engine
 from trainers.engine.accelerated import Accelerated
-from trainers.errors import CPU_FULL, Changed, OutOfMemory
+from trainers.errors import Changed, OutOfMemory
 from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
 from trainers.memory.peak import Peak
@@ -42,6 +42,7 @@ from trainers.run.fingerprints import (
 )
 from trainers.run.receipt import receipt, save_output, trained
 from trainers.run.session import Learned, Rows, learn
+from trainers.run.shortage import shortage
 
 SCHEMA: Final = 1
 """Of `baseline.json`."""
@@ -54,7 +55,7 @@ SAMPLES_TOLD: Final = 3
 
 def run(job: Job[Plan]) -> int:
     """Tell the whole story of a recipe; 0 when the report is on the disk."""
-    with _memory_told(job.log):
+    with _memory_told(job):
         plan = job.plan
         check_rows(plan.data, job.home)
         check_lengths(plan, str(job.files.recipe))
@@ -96,7 +97,7 @@ def run(job: Job[Plan]) -> int:
 
 def measure(job: Job[Probe]) -> int:
     """Judge a model as it is, with and without help; 0 when the report is on the disk."""
-    with _memory_told(job.log):
+    with _memory_told(job):
         check_rows(job.plan.data, job.home)
         _quiet()
         engine = Accelerated(job.plan.layout)
@@ -186,10 +187,13 @@ def _settled(job: Job[Plan], policy: Policy, engine: Engine) -> Job[Plan]:
         raise Changed(differences, where=str(job.files.root))
     if differences:
         job.log.emit("changes_accepted", changes=list(differences))
+        if engine.rank == 0:
+            replace_file(job.files.recipe, job.recipe)
     if newer := upgraded(job.marker.versions, installed):
         text = N_("other versions than before, so bit-identity is not promised: {changes}")
         _warn(job.log, "R0201", text, changes="; ".join(newer))
-    marker = replace(job.marker, fingerprints=now, versions=installed)
+    changed = (*job.marker.changes, *differences)
+    marker = replace(job.marker, fingerprints=now, versions=installed, changes=changed)
     if engine.rank == 0:
         write_marker(job.files, marker)
     return replace(job, marker=marker)
@@ -291,23 +295,27 @@ def _quiet() -> None:
 
 
 @contextmanager
-def _memory_told(log: Log) -> Iterator[None]:
-    """Turn every way of running out of memory into one failure with advice."""
+def _memory_told(job: Job[Plan] | Job[Probe]) -> Iterator[None]:
+    """Turn every way of running out of memory into one failure, with the facts and with advice."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and CPU_FULL not in str(error):
+        found = shortage(error)
+        if found is None:
             raise
-        reason = str(error).partition("\n")[0][:300]
     else:
         return
     # outside of the handler, where the traceback no longer keeps the tensors of the step alive
     advice = N_("lower schedule.micro_batch_tokens, set schedule.checkpointing = true, or take an NF4 base")
-    log.emit("oom", advice=advice, **_device_memory())
-    raise OutOfMemory(N_("there is not enough memory: {reason}"), remedy=advice, reason=reason)
-
-
-def _device_memory() -> dict[str, int | None]:
-    if not torch.cuda.is_available():
-        return {"alloc": None, "free": None}
-    return {"alloc": torch.cuda.memory_allocated(), "free": torch.cuda.mem_get_info()[0]}
+    planned = job.plan.predicted if isinstance(job.plan, Plan) else None
+    job.log.emit(
+        "oom",
+        advice=advice,
+        **job.log.now(),
+        requested=found.requested,
+        alloc=found.alloc,
+        reserved=found.reserved,
+        free=found.free,
+        predicted=planned.peak_bytes if planned else None,
+    )
+    raise OutOfMemory(N_("there is not enough memory: {reason}"), remedy=advice, reason=found.reason)

@@ -1,5 +1,6 @@
 """A run as it goes: state, progress, memory against the estimate, loss, log. Leaving this screen never ends a run."""
 
+from asyncio import to_thread
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -8,11 +9,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
+from advisor.plan.proposal import Reason
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
 from advisor.run.follow import events, outcome
+from advisor.run.retry import again
+from advisor.show.failure import problem
 from advisor.show.report import ARMS
-from advisor.show.run import PHASES, ending, line, news
+from advisor.show.run import PHASES, ending, line, news, retried
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.story import State, Story, tell
@@ -21,6 +25,7 @@ from advisor.tui.widgets.loss_plot import LossPlot
 from advisor.tui.widgets.memory_bar import bar
 from advisor.tui.widgets.prose import Prose, Styled
 from advisor.units import gib
+from recipes.errors import Failure
 from recipes.report import Event
 
 POLLS_PER_SECOND = 4
@@ -50,8 +55,12 @@ class RunScreen(Page[Left]):
         Binding("enter", "on", N_("Go on"), id="on"),
     ]
 
-    def __init__(self, run: Run, *, name: str = "", predicted_bytes: int | None = None) -> None:
+    def __init__(
+        self, run: Run, *, name: str = "", predicted_bytes: int | None = None, tries: int = 0
+    ) -> None:
+        """Follow `run`; whoever started it may let it go on with less `tries` times, if memory runs out."""
         super().__init__()
+        self.tries, self.going_on = tries, False
         self.followed, self.predicted_bytes = run, predicted_bytes
         self.run_name = name or run.path.name
         self.read_to, self.story = run.offset, Story()
@@ -90,9 +99,30 @@ class RunScreen(Page[Left]):
         self.story = tell(self.story, new)
         if not lives and not self.story.ended:
             self.story = replace(self.story, state="died")
+        if self.story.state == "error" and self.tries and not self.going_on:
+            self.tries, self.going_on = self.tries - 1, True
+            self.run_worker(self._again())
         if new or self.story.ended:
             self._show(new)
             self.refresh_bindings()
+
+    async def _again(self) -> None:
+        """Go on with less, if memory ran out; else it has ended."""
+        try:
+            further = await to_thread(again, self.followed, outcome(self.followed), _said)
+        except Failure as failure:
+            self.query_one("#log", Log).say(
+                t(N_("it cannot go on with less: {reason}"), reason=problem(failure))
+            )
+            further = None
+        if further is None:
+            self.tries = 0
+        else:
+            self.followed, self.read_to = further.run, further.run.offset
+            self.story = replace(self.story, state="starting")
+            self.query_one("#log", Log).say(retried(further.changes, _said(further.reason)))
+        self.going_on = False
+        self.refresh_bindings()
 
     def fill(self) -> None:
         """Show everything again."""
@@ -155,7 +185,7 @@ class RunScreen(Page[Left]):
             case "pause" | "stop" | "detach":
                 return not self.story.ended
             case "on":
-                return self.story.ended
+                return self.story.ended and not self.going_on
         return True
 
     def action_pause(self) -> None:
@@ -196,6 +226,10 @@ def sentence(event: Event) -> str:
         case "sample":
             return f"{_arm(event)}: {_text(event, 'prompt')} > {_text(event, 'text')}"
     return news(event) or ""
+
+
+def _said(why: Reason) -> str:
+    return t(why.text, **why.values)
 
 
 def _arm(event: Event) -> str:
