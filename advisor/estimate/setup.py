@@ -1,12 +1,14 @@
 """What an estimate is made of: one training configuration, reduced to what costs memory or time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final, Literal, Protocol
 
 from advisor.catalog.models import ModelShape
 from advisor.errors import AdvisorError, BadValue
 from advisor.estimate import shapes
+from advisor.estimate.foreign import Foreign
+from advisor.estimate.optimizers import Optimizer, optimizer
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, Profile, profile
 from recipes.exits import Exit
 from recipes.plan import Adaptation, Lora, Plan
@@ -44,12 +46,23 @@ class Counts(Protocol):
         """Tokens of the longest row."""
 
 
+Objective = Literal["sft", "cpt", "dpo", "kto", "reward", "ppo", "grpo"]
+Reference = Literal["none", "copy", "adapter_off", "precomputed"]
+"""Where the log-probabilities of the model before training come from: nowhere, a second model, the model without its
+adapter, or a file."""
+Sharding = Literal["none", "zero1", "zero2", "zero3", "fsdp2"]
+Base = Literal["dense", "nf4", "nf4_double", "int8", "gptq"]
+PAIRED: Final = frozenset({"dpo", "reward"})
+"""Objectives whose row is two sequences, the better and the worse one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One training configuration of supervised fine-tuning on one device.
+    """One training configuration, as one of its devices sees it.
 
     `micro_batch_tokens` are the tokens of one flat row, `label_share` the share of them that is trained,
     `longest_tokens` the longest document. `accumulates`: gradients live through further micro-batches.
+    `held`: how the frozen linear layers are held where the adaptation cannot say it (GPTQ).
     """
 
     shape: ModelShape
@@ -62,6 +75,23 @@ class Setup:
     checkpointing: bool = False
     dtype: Dtype = "bfloat16"
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    exact_weights: bool = False
+    checkpointing_layers: int = 1
+    checkpointing_offload: bool = False
+    objective: Objective = "sft"
+    reference: Reference = "none"
+    response_tokens: int = 0
+    """Of PPO and GRPO: tokens of one answer that is generated."""
+    processes: int = 1
+    sharding: Sharding = "none"
+    autocast: bool = False
+    held: Literal["gptq"] | None = None
+    dropout: float = 0.0
+    """Of adapters, where the adaptation cannot say it."""
+    extra_modules: tuple[str, ...] = ()
+    """Modules that adapters are trained beside, as whole copies ("embed_tokens", "lm_head")."""
+    foreign: Foreign | None = None
+    """A method of peft alone, in place of the adaptation."""
 
     def __post_init__(self) -> None:
         """Refuse what no run can be.
@@ -83,24 +113,81 @@ class Setup:
         return 4 if self.dtype == "float32" else 2
 
     @property
+    def compute_bytes(self) -> int:
+        """Bytes of one number that a matrix product yields."""
+        return 2 if self.autocast else self.element_bytes
+
+    @property
+    def rows(self) -> int:
+        """Documents of a micro-batch, if each is as long as the longest."""
+        return max(1, ceil(self.micro_batch_tokens / max(1, self.longest_tokens)))
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of one pass through the blocks: both halves of a pair, and learned positions in front."""
+        virtual = shapes.virtual_tokens(self.adaptation) * self.rows
+        return (self.micro_batch_tokens + virtual) * self.sequences
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences a row stands for."""
+        return 2 if self.objective in PAIRED else 1
+
+    @property
     def label_tokens(self) -> int:
-        """Tokens of a micro-batch that are trained."""
-        return min(self.micro_batch_tokens, ceil(self.micro_batch_tokens * self.label_share))
+        """Tokens of a pass that are trained."""
+        tokens = self.micro_batch_tokens * self.sequences
+        return min(tokens, ceil(tokens * self.label_share))
 
     @property
     def trained(self) -> int:
         """Parameters that move."""
-        return shapes.trained_parameters(self.shape, self.adaptation)
+        if self.foreign:
+            return self.foreign.trained
+        return shapes.trained_parameters(self.shape, self.adaptation) + self.extra_weights
+
+    @property
+    def added(self) -> int:
+        """Parameters that are not the base's: adapters, and copies of modules that are trained beside them."""
+        return self.trained - shapes.moved(self.shape, self.adaptation).weights
+
+    @property
+    def extra_weights(self) -> int:
+        """Weights of whole copies of modules."""
+        return len(self.extra_modules) * shapes.head_weights(self.shape)
 
     @property
     def trained_bytes(self) -> int:
-        """Bytes of one trained parameter, and so of its gradient and of each of its two moments."""
-        return self.profile.adapter_bytes if isinstance(self.adaptation, Lora) else self.element_bytes
+        """Bytes of one trained parameter, and so of its gradient."""
+        return self.profile.adapter_bytes if self.adds else self.element_bytes
+
+    @property
+    def adds(self) -> bool:
+        """Whether what moves is added to a frozen base."""
+        return not shapes.moved(self.shape, self.adaptation).weights
+
+    @property
+    def base(self) -> Base:
+        """How the blocks' linear layers are held."""
+        if self.held or not isinstance(self.adaptation, Lora):
+            return self.held or "dense"
+        if self.adaptation.base == "nf4":
+            return "nf4_double" if self.adaptation.double_quantisation else "nf4"
+        return self.adaptation.base
 
     @property
     def base_is_nf4(self) -> bool:
-        """Whether the blocks' linear layers are held in 4 bits."""
-        return isinstance(self.adaptation, Lora) and self.adaptation.base == "nf4"
+        """Whether the blocks' linear layers are held in 4 bits by bitsandbytes."""
+        return self.base in {"nf4", "nf4_double"}
+
+    @property
+    def moves_by(self) -> Optimizer:
+        """The optimizer: the profile's, unless moments of 8 bit or exact 16-bit weights are asked for."""
+        name = self.profile.optimizer if self.optimizer == "adamw" else self.optimizer
+        rounded = self.exact_weights and self.trained_bytes == 2
+        if rounded and self.profile.is_native:
+            name = {"adamw_fused": "adamw"}.get(name, name) + "_exact"
+        return optimizer(name)
 
 
 def setup(plan: Plan, shape: ModelShape, stats: Counts | None, *, device: str = "cuda") -> Setup:
@@ -115,10 +202,13 @@ def setup(plan: Plan, shape: ModelShape, stats: Counts | None, *, device: str = 
     if stats is not None and stats.tokens > 0:
         tokens, longest = min(tokens, stats.tokens), min(longest, stats.longest_tokens)
         share = min(1.0, stats.trained_tokens / stats.tokens)
+    used = profile(NATIVE_CPU if where == "cpu" else NATIVE)
+    if plan.layout.functions == "stock":
+        used = replace(used, norm="eager", swiglu="eager", adapter_math="adapter")
     return Setup(
         shape=shape,
         adaptation=plan.adaptation,
-        profile=profile(NATIVE_CPU if where == "cpu" else NATIVE),
+        profile=used,
         micro_batch_tokens=tokens,
         longest_tokens=longest,
         label_share=share,
@@ -126,6 +216,11 @@ def setup(plan: Plan, shape: ModelShape, stats: Counts | None, *, device: str = 
         checkpointing=plan.schedule.checkpointing,
         dtype=plan.model.dtype,
         optimizer=plan.schedule.optimizer,
+        exact_weights=plan.schedule.exact_weights and plan.model.dtype == "bfloat16",
+        checkpointing_layers=plan.schedule.checkpointing_layers,
+        checkpointing_offload=plan.schedule.checkpointing_offload,
+        processes=plan.layout.processes,
+        sharding=plan.layout.sharding,
     )
 
 

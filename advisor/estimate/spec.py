@@ -4,104 +4,34 @@ The fields are those that normalised measurements have (`model`, `method`, `seq_
 null, like a field that is not there, means that nobody knows.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from advisor.catalog.models import ModelShape, configured, model
 from advisor.errors import BadValue
-from advisor.estimate.profiles import NATIVE, Profile, profile
-from advisor.estimate.setup import MAX_TOKENS, Setup, Unsupported
-from recipes.plan import Adaptation, Full, LastLayers, Lora
+from advisor.estimate.foreign import Foreign, forms
+from advisor.estimate.record import Record, no_formula, unknown
+from advisor.estimate.resolve import resolved
+from advisor.estimate.setup import (
+    MAX_TOKENS,
+    Dtype,
+    Objective,
+    Reference,
+    Setup,
+    Sharding,
+)
+from recipes.plan import (
+    Adaptation,
+    Bottleneck,
+    Full,
+    Ia3,
+    LastLayers,
+    Lora,
+    Named,
+    Prefix,
+    PromptTuning,
+    PTuning,
+)
 from recipes.words import N_
-
-LARGEST: Final = 10**9
-"""No number of a record is larger; what is larger is a slip."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The fields of one record. Each reader refuses a value of the wrong kind and names the field."""
-
-    fields: Mapping[str, object]
-
-    def text(self, name: str) -> str | None:
-        """A word, or None where it is not known."""
-        found = self.fields.get(name)
-        if found is not None and not isinstance(found, str):
-            self._refuse(name, N_("text"))
-        return found if isinstance(found, str) else None
-
-    def flag(self, name: str) -> bool | None:
-        """Yes or no, or None where it is not known."""
-        found = self.fields.get(name)
-        if found is not None and not isinstance(found, bool):
-            self._refuse(name, N_("true or false"))
-        return found if isinstance(found, bool) else None
-
-    def whole(self, name: str, least: int = 1) -> int | None:
-        """A whole number from `least`, or None where it is not known."""
-        found = self.fields.get(name)
-        if found is None:
-            return None
-        if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= LARGEST:
-            self._refuse(name, N_("a whole number above 0") if least else N_("a whole number from 0"))
-        return found if isinstance(found, int) else None
-
-    def share(self, name: str) -> float | None:
-        """A number from 0 to 1, or None where it is not known."""
-        found = self.fields.get(name)
-        if found is None:
-            return None
-        if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
-            self._refuse(name, N_("a number from 0 to 1"))
-        return float(found) if isinstance(found, int | float) else None
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """Several words; none where they are not known."""
-        found = self.fields.get(name)
-        if found is None:
-            return ()
-        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            self._refuse(name, N_("a list of texts"))
-        return tuple(found) if isinstance(found, list) else ()
-
-    def table(self, name: str) -> Mapping[str, object]:
-        """A table; an empty one where it is not known."""
-        found = self.fields.get(name)
-        if found is not None and not isinstance(found, dict):
-            self._refuse(name, N_("a table"))
-        return found if isinstance(found, dict) else {}
-
-    def needed(self, name: str) -> int:
-        """A whole number above 0 without which there is no estimate.
-
-        Raises:
-            Unsupported: The record does not say.
-        """
-        found = self.whole(name)
-        if found is None:
-            raise Unsupported(
-                N_("{field} is not known, and the estimate depends on it"),
-                remedy=N_("say it in the record"),
-                field=name,
-            )
-        return found
-
-    def _refuse(self, name: str, wanted: str) -> None:
-        raise BadField(
-            N_("{field} must be {wanted}, not {value!r}"),
-            remedy=N_("mend the record, or say null where it is not known"),
-            field=name,
-            wanted=wanted,
-            value=str(self.fields[name])[:80],
-        )
-
-
-class BadField(BadValue):
-    """A field of a record with a value that it cannot have."""
-
-    worded = frozenset({"wanted"})
 
 
 def described(fields: object) -> Setup:
@@ -117,22 +47,145 @@ def described(fields: object) -> Setup:
     record = Record(fields)
     length, rows = record.needed("seq_len"), record.needed("micro_batch")
     if length * rows > MAX_TOKENS:
-        raise BadField(
-            N_("{field} must be {wanted}, not {value!r}"),
-            remedy=N_("mend the record, or say null where it is not known"),
-            field="seq_len x micro_batch",
-            wanted=N_("fewer tokens"),
-            value=str(length * rows),
-        )
+        record.refuse("seq_len", N_("fewer tokens"), str(length * rows))
+    for problem in _CONTRADICTIONS:
+        problem(record)
+    shape = _shape(record)
+    adaptation, foreign = _moves(record, shape)
     return Setup(
-        shape=_shape(record),
-        adaptation=_adaptation(record),
-        profile=_profile(record),
+        shape=shape,
+        adaptation=adaptation,
+        foreign=foreign,
+        profile=resolved(record),
         micro_batch_tokens=length * rows,
         longest_tokens=length,
+        label_share=_label_share(record),
         accumulates=(record.whole("grad_accum") or 1) > 1,
-        checkpointing=bool(record.flag("grad_ckpt")),
+        checkpointing=_recomputes(record),
+        checkpointing_layers=record.whole("grad_ckpt_every") or 1,
+        checkpointing_offload=record.text("grad_ckpt_policy") in {"offload", "offloaded"},
+        dtype=_dtype(record),
+        objective=_objective(record),
+        reference=_reference(record),
+        response_tokens=record.whole("response_len", least=0) or 0,
+        processes=record.whole("n_gpus") or 1,
+        sharding=_sharding(record),
+        autocast=_dtype(record) == "float32" and record.text("autocast_dtype") in _SIXTEEN,
+        held="gptq" if (record.text("quant") or "").startswith("gptq") else None,
+        dropout=record.share("lora_dropout") or 0.0,
+        extra_modules=_extra_modules(record),
     )
+
+
+# --- what no run can be ---
+
+
+def _quantised_full(record: Record) -> None:
+    if record.text("quant") and record.text("method") in {"full", "last_layers", "named"}:
+        record.refuse("quant", N_("null where the weights themselves move"), record.text("quant"))
+
+
+def _dora_on_8_bit(record: Record) -> None:
+    quant = record.text("quant") or ""
+    if "dora" in (record.text("method") or "") and quant not in {"", *_NF4}:
+        record.refuse("quant", N_("null or nf4 with DoRA"), quant)
+
+
+def _zero3_quantised(record: Record) -> None:
+    if record.text("quant") and _sharding(record) == "zero3":
+        record.refuse("sharding", N_("fsdp2 or zero2 on a quantised base"), record.text("sharding"))
+
+
+_CONTRADICTIONS: Final = (_quantised_full, _dora_on_8_bit, _zero3_quantised)
+
+
+# --- field by field ---
+
+_SIXTEEN: Final = frozenset({"bf16", "bfloat16", "fp16", "float16"})
+_THIRTY_TWO: Final = frozenset({"fp32", "float32"})
+_NF4: Final = frozenset({"nf4", "nf4_dq", "nf4_double", "bnb_4bit"})
+_INT8: Final = frozenset({"int8", "llm_int8", "bnb_8bit"})
+_OBJECTIVES: Final = {
+    None: "sft",
+    "cpt": "cpt",
+    "dpo": "dpo",
+    "grpo": "grpo",
+    "kto": "kto",
+    "ppo": "ppo",
+    "pretrain": "cpt",
+    "reward": "reward",
+    "reward_model": "reward",
+    "rm": "reward",
+    "sft": "sft",
+}
+_SHARDINGS: Final = {
+    None: "none",
+    "none": "none",
+    "ddp": "none",
+    "zero1": "zero1",
+    "zero2": "zero2",
+    "zero3": "zero3",
+    "fsdp": "fsdp2",
+    "fsdp1": "fsdp2",
+    "fsdp2": "fsdp2",
+}
+_UNKNOWN_SHAPES: Final = frozenset({"fp8", "mxfp4", "fp4", "nvfp4"})
+
+
+def _dtype(record: Record) -> Dtype:
+    word = record.text("weights_dtype")
+    if word is None or word in _SIXTEEN:
+        return "float16" if word in {"fp16", "float16"} else "bfloat16"
+    if word in _THIRTY_TWO:
+        return "float32"
+    raise no_formula(N_("there is no formula for weights in {word}"), word=word)
+
+
+def _objective(record: Record) -> Objective:
+    return record.choice("objective", _OBJECTIVES)  # type: ignore[return-value]  # the table's values are the literals
+
+
+def _reference(record: Record) -> Reference:
+    """Given, or what trainers do: the model without its adapter, or a copy where the model itself moves."""
+    table = {
+        None: None,
+        "copy": "copy",
+        "adapter_off": "adapter_off",
+        "precomputed": "precomputed",
+        "none": "none",
+    }
+    said = record.choice("reference", table)
+    if said is not None:
+        return said  # type: ignore[return-value]  # as above
+    if _objective(record) not in {"dpo", "kto", "ppo", "grpo"}:
+        return "none"
+    return "copy" if record.text("method") in {"full", "last_layers", "named"} else "adapter_off"
+
+
+def _sharding(record: Record) -> Sharding:
+    if (record.whole("n_gpus") or 1) == 1:
+        return "none"
+    return record.choice("sharding", _SHARDINGS)  # type: ignore[return-value]  # as above
+
+
+def _recomputes(record: Record) -> bool:
+    said, policy = record.flag("grad_ckpt"), record.text("grad_ckpt_policy")
+    if said is None and policy is None:
+        record.needed("grad_ckpt")
+    return bool(said) if said is not None else policy not in {"none", "off"}
+
+
+def _label_share(record: Record) -> float:
+    return 1.0 if record.text("objective") == "cpt" else record.share("label_share") or 1.0
+
+
+def _extra_modules(record: Record) -> tuple[str, ...]:
+    """Copies of the two matrices at the ends; of smaller modules the size is not worth a term."""
+    known = {"embed_tokens", "lm_head", "wte"}
+    names = record.names("extra_trained_modules")
+    if strange := [name for name in names if name not in known and "norm" not in name]:
+        raise no_formula(N_("there is no formula for the trained module {word}"), word=strange[0])
+    return tuple(name for name in names if name in known)
 
 
 def _shape(record: Record) -> ModelShape:
@@ -140,70 +193,92 @@ def _shape(record: Record) -> ModelShape:
     if config:
         return configured(config, name or "model_config")
     if not name:
-        raise Unsupported(
-            N_("{field} is not known, and the estimate depends on it"),
-            remedy=N_("say it in the record"),
-            field="model",
-        )
+        raise unknown("model")
     return model(name)
 
 
-def _adaptation(record: Record) -> Adaptation:
-    match record.text("method"):
+def _moves(record: Record, shape: ModelShape) -> tuple[Adaptation, Foreign | None]:
+    """What moves, as a recipe would say it, or as a method of peft alone."""
+    word, virtual = record.text("method"), record.whole("virtual_tokens")
+    match word:
+        case None:
+            raise unknown("method")
         case "full":
-            return Full()
-        case "last_layers":
-            return LastLayers(layers=record.needed("layers"))
-        case "lora" | "qlora":
-            return _lora(record)
-        case other:
-            raise Unsupported(
-                N_("there is no formula for the method {method}"),
-                remedy=N_("a dry run can tell: `advisor estimate --dry-run`"),
-                method=other or "null",
-            )
+            return Full(), None
+        case "last_layers" | "freeze":
+            return LastLayers(layers=record.needed("layers")), None
+        case "named":
+            patterns = record.names("patterns") or record.names("extra_trained_modules")
+            return Named(patterns=patterns or ("*",)), None
+        case "lora" | "qlora" | "dora" | "qdora" | "lora_8bit" | "rslora" | "gptq_lora" | "gptq":
+            return _lora(record, word), None
+        case "prompt_tuning":
+            return PromptTuning(virtual_tokens=virtual or record.needed("virtual_tokens")), None
+        case "p_tuning" | "ptuning":
+            width = record.inner("method_params", "encoder_hidden_size") or shape.hidden
+            return PTuning(
+                virtual_tokens=virtual or record.needed("virtual_tokens"), encoder_width=width
+            ), None
+        case "prefix" | "prefix_tuning":
+            if record.table("method_params").get("prefix_projection"):
+                raise no_formula(
+                    N_("there is no formula for the method {word}"), word="prefix with a projection"
+                )
+            return Prefix(virtual_tokens=virtual or record.needed("virtual_tokens")), None
+        case "ia3":
+            return Ia3(), None
+        case "bottleneck" | "adapter":
+            width = record.inner("method_params", "width") or record.needed("lora_rank")
+            placement = record.table("method_params").get("placement")
+            return Bottleneck(
+                placement="houlsby" if placement == "houlsby" else "pfeiffer", width=width
+            ), None
+        case "other":
+            return Lora(rank=1), _foreign(record, shape)
+        case _:
+            raise no_formula(N_("there is no formula for the method {word}"), word=word)
 
 
-def _lora(record: Record) -> Lora:
-    rank, targets = record.needed("lora_rank"), record.names("lora_targets")
-    if not targets:
-        raise Unsupported(
-            N_("{field} is not known, and the estimate depends on it"),
-            remedy=N_("say it in the record"),
-            field="lora_targets",
-        )
-    if record.share("lora_dropout") and not record.flag("grad_ckpt"):
-        raise Unsupported(
-            N_("dropout keeps masks where activations are kept: there is no formula yet"),
-            remedy=N_("a dry run can tell: `advisor estimate --dry-run`"),
-        )
+def _lora(record: Record, word: str) -> Lora:
     quant = record.text("quant")
+    if quant in _UNKNOWN_SHAPES:
+        raise no_formula(N_("there is no formula for weights in {word}"), word=quant or "")
+    base: Literal["dense", "nf4", "int8"] = "dense"
+    if quant in _NF4 or (quant is None and word in {"qlora", "qdora"}):
+        base = "nf4"
+    elif quant in _INT8 or (quant is None and word == "lora_8bit"):
+        base = "int8"
+    elif quant and not quant.startswith("gptq"):
+        raise no_formula(N_("there is no formula for weights in {word}"), word=quant)
+    detail = (record.text("method_detail") or "").lower()
+    targets = record.names("lora_targets")
+    if not targets:
+        raise unknown("lora_targets")
     return Lora(
-        base="nf4" if quant else "dense", rank=rank, targets=targets, double_quantisation=quant != "nf4"
+        base=base,
+        rank=record.needed("lora_rank"),
+        targets=targets,
+        double_quantisation=quant != "nf4",
+        dropout=min(record.share("lora_dropout") or 0.0, 0.99),
+        dora="dora" in word or detail == "dora" or bool(record.table("method_params").get("use_dora")),
     )
 
 
-_PROFILES: Final = {
-    ("full_fp32_upcast", "4.48.1"): "hf-trainer",
-    ("foak", "4.48.1"): "foak",
-    ("foak", "4.45.2"): "foak-4.45",
-    ("fused_linear", "4.45.2"): "liger",
-}
+def _foreign(record: Record, shape: ModelShape) -> Foreign:
+    """A method of peft, in the form that the record tells.
 
-
-def _profile(record: Record) -> Profile:
-    loss, version = record.text("loss"), record.table("versions").get("transformers")
-    if record.text("profile") == NATIVE:
-        return profile(NATIVE)
-    name = _PROFILES.get((loss or "", str(version)))
-    if name is None or record.flag("mask_materialised") or record.text("weights_dtype") not in {None, "bf16"}:
-        raise Unsupported(
-            N_("there is no profile for a {loss} loss with transformers {version}"),
-            remedy=N_("a dry run can tell: `advisor estimate --dry-run`"),
-            loss=loss or "null",
-            version=str(version),
-        )
-    used = profile(f"{name}-kbit" if record.flag("kbit_prep") and name == "hf-trainer" else name)
-    if record.text("adapter_dtype") != "fp32":
-        return replace(used, adapter_math="base")
-    return replace(used, adapter_math="autocast" if record.text("autocast_dtype") else "adapter")
+    Raises:
+        Unsupported: There is no row for it, or the record does not say which of its forms it is.
+    """
+    params = record.table("method_params")
+    word = (record.text("method_detail") or str(params.get("peft_type") or "other")).lower()
+    targets, rank = record.names("lora_targets"), record.whole("lora_rank") or 1
+    trained = record.needed("trainable_params")
+    known = forms(word)
+    if not known:
+        raise no_formula(N_("there is no formula for the method {word}"), word=word)
+    found = [one for one in known if one.fits(shape, targets, rank, trained, params)]
+    if len(found) != 1:
+        raise no_formula(N_("the record does not say which form of {word} it is"), word=word)
+    own = () if found[0].moves_norms else targets
+    return Foreign(found[0], own, rank, trained)

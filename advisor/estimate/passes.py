@@ -1,0 +1,200 @@
+"""What forward and backward passes keep and need for a moment. One function, one addend."""
+
+from math import ceil
+from types import MappingProxyType
+from typing import Final
+
+from advisor.catalog.models import ModelShape
+from advisor.estimate import shapes
+from advisor.estimate.activations import Saved, saved
+from advisor.estimate.setup import Setup
+from advisor.estimate.states import shards, term
+from advisor.estimate.terms import Term
+from advisor.units import count
+from recipes.plan import Lora
+from recipes.words import N_
+
+BACKWARD_MLP: Final = 6.0
+"""Tensors of the MLP's width alive at the peak of a block's backward, saved ones included (dry run)."""
+BACKWARD_HIDDEN: Final = 2.25 / 2
+"""Tensors of the hidden width alive then beside the saved ones (dry run: 2.25 bytes a unit in 16 bit)."""
+UNSAVED_MLP: Final = 3.0
+UNSAVED_HIDDEN: Final = 4.0
+"""The same beside all saved tensors, where nothing is recomputed: 6f + 8h in 16 bit (dry run)."""
+BOUNDARY_TENSORS: Final = 3
+"""At the end of the backward: the gradient of the hidden state, the first checkpoint and one between them."""
+PEFT_HIDDEN: Final = MappingProxyType({"autocast": 8.0, "adapter": 10.0})
+"""Bytes per hidden unit that the backward adds where MLP adapters keep inputs of their own (dry run)."""
+IN_FLIGHT: Final = 2
+"""Checkpoints that are on the device while the others wait in the computer's memory."""
+
+
+def stored(setup: Setup) -> Term:
+    """What the forward leaves for the backward: block inputs if the rest is recomputed, else all it saves."""
+    blocks, tokens = shapes.moved(setup.shape, setup.adaptation).blocks, setup.pass_tokens
+    layers = sum(blocks.values())
+    if setup.checkpointing:
+        each = setup.profile.stored_per_hidden * setup.element_bytes / 2 * setup.shape.hidden
+        kept = ceil(layers / setup.checkpointing_layers)
+        kept = min(IN_FLIGHT, kept) if setup.checkpointing_offload else kept
+        return term(
+            N_("checkpoints"), kept * tokens * each, f"{kept} x {tokens} x {each:.0f}", "chen2016", "stored"
+        )
+    size = sum(layers * saved(setup, block).total(tokens) for block, layers in blocks.items())
+    sums = f"{layers} x {tokens} x {size / max(1, layers * tokens):.0f}"
+    return term(N_("activations"), size, sums, kind="stored")
+
+
+def head(setup: Setup) -> Term:
+    """The last norm, the logits and the loss; only label tokens and a chunk at a time where the trainer can."""
+    used, scale, shape = setup.profile.head, setup.element_bytes / 2, setup.shape
+    tokens = setup.pass_tokens
+    if setup.objective == "reward":  # one number for each sequence: no logits
+        return term(
+            N_("loss head"), scale * shape.hidden * used.per_hidden * tokens, f"{tokens} x {shape.hidden}"
+        )
+    per_token = used.per_hidden * tokens + used.per_label_hidden * setup.label_tokens
+    hidden = scale * shape.hidden * per_token
+    rows, each = _logits(setup)
+    logits = max(each * rows * shape.vocabulary, _second_head_gradient(setup))
+    return term(N_("loss head"), hidden + logits, f"{hidden:.0f} + {each:g} x {rows} x {shape.vocabulary}")
+
+
+def _logits(setup: Setup) -> tuple[int, float]:
+    """Rows of logits alive at once, and bytes for each of their entries."""
+    used, labels = setup.profile.head, setup.label_tokens
+    if not used.rows:
+        return setup.pass_tokens, used.per_vocabulary + (used.kept if setup.profile.keeps_outputs else 0.0)
+    if labels <= used.rows:
+        return labels, used.first
+    return used.rows, used.per_vocabulary
+
+
+def _trains_head(setup: Setup) -> bool:
+    return shapes.moved(setup.shape, setup.adaptation).head and setup.objective != "reward"
+
+
+def _second_head_gradient(setup: Setup) -> int:
+    """A chunked head that moves scales its gradient once: two of them are alive, after the logits are gone."""
+    twice = setup.profile.loss == "chunked" and _trains_head(setup)
+    return shapes.head_weights(setup.shape) * setup.element_bytes if twice else 0
+
+
+def new_head_gradient(setup: Setup) -> Term:
+    """The gradient of the output matrix, made together with the loss, whether or not an earlier one is held."""
+    return _head_gradient(setup, made=_trains_head(setup))
+
+
+def head_gradient(setup: Setup) -> Term:
+    """The same in the backward, when it has been added to an earlier one if there is one."""
+    return _head_gradient(setup, made=_trains_head(setup) and not setup.accumulates)
+
+
+def _head_gradient(setup: Setup, *, made: bool) -> Term:
+    matrix, e = shapes.head_weights(setup.shape) if made else 0, setup.element_bytes
+    return term(N_("head gradient"), matrix * e, f"{count(matrix)} x {e}", kind="gradients")
+
+
+def backward(setup: Setup) -> Term:
+    """The backward of the last block: its saved tensors if they are recomputed, and its own temporaries."""
+    size = (
+        _recompute(setup) if setup.checkpointing else _temporaries(setup, _widest(setup)) * setup.pass_tokens
+    )
+    return term(N_("backward of one block"), size, f"{setup.pass_tokens} x {size / setup.pass_tokens:.0f}")
+
+
+def first_block(setup: Setup) -> Term:
+    """The backward of the first block, the last to run: its saved tensors are alive whoever kept them."""
+    tokens = setup.pass_tokens
+    kept = saved(setup, next(iter(shapes.moved(setup.shape, setup.adaptation).blocks)))
+    alive = _temporaries(setup, kept) * tokens + kept.total(tokens)
+    size = _recompute(setup) if setup.checkpointing else alive
+    return term(N_("backward of one block"), size, f"{tokens} x {size / tokens:.0f}")
+
+
+def _mlp_width(shape: ModelShape) -> int:
+    return shape.mlp if shape.moe is None else shape.moe.active * shape.moe.mlp
+
+
+def _recompute(setup: Setup) -> float:
+    """Bytes at the peak of a recomputed block's backward; the blocks between two checkpoints are saved whole."""
+    blocks, kept = shapes.moved(setup.shape, setup.adaptation).blocks, _widest(setup)
+    mlp = max(kept.mlp, BACKWARD_MLP * setup.compute_bytes * _mlp_width(setup.shape))
+    hidden = BACKWARD_HIDDEN * setup.element_bytes * setup.shape.hidden
+    further = min(setup.checkpointing_layers, sum(blocks.values())) - 1
+    each = kept.rest + mlp + hidden + _peft_inputs(setup)
+    return each * setup.pass_tokens + kept.fixed + further * kept.total(setup.pass_tokens)
+
+
+def _peft_inputs(setup: Setup) -> float:
+    lora = setup.adaptation
+    if not isinstance(lora, Lora) or not any(
+        layer.reads == "mlp" for layer in shapes.adapted(setup.shape, lora.targets)
+    ):
+        return 0.0
+    return PEFT_HIDDEN.get(setup.profile.adapter_math, 0.0) * setup.shape.hidden
+
+
+def _widest(setup: Setup) -> Saved:
+    """What the block keeps that keeps most."""
+    blocks = shapes.moved(setup.shape, setup.adaptation).blocks
+    return max((saved(setup, block) for block in blocks), key=lambda one: one.each)
+
+
+def _temporaries(setup: Setup, kept: Saved) -> float:
+    """What a block's backward has beside what was kept for it; a function that makes things again has more."""
+    shape, c = setup.shape, setup.compute_bytes
+    width = _mlp_width(shape)
+    mlp = max(UNSAVED_MLP * c * width, BACKWARD_MLP * c * width - kept.mlp)
+    return mlp + c * UNSAVED_HIDDEN * shape.hidden
+
+
+def dequantised(setup: Setup) -> Term:
+    """A base of few bits computes with one linear layer at a time in 16 (or 32) bit."""
+    largest = shapes.largest_linear(setup.shape) if setup.base != "dense" else 0
+    size = largest * setup.compute_bytes
+    return term(
+        N_("one layer, dequantised"), size, f"{count(largest)} x {setup.compute_bytes}", "dettmers2023"
+    )
+
+
+def boundary(setup: Setup) -> Term:
+    """Hidden states between two blocks: the gradient that travels, and the input of the first block."""
+    tokens, hidden = setup.pass_tokens, setup.shape.hidden
+    size = BOUNDARY_TENSORS * setup.element_bytes * hidden * tokens
+    return term(N_("hidden states"), size, f"{BOUNDARY_TENSORS} x {tokens} x {hidden}")
+
+
+def tied_gradient(setup: Setup) -> Term:
+    """A matrix that is head and embedding gets two gradients; autograd adds them into a third."""
+    shape, e = setup.shape, setup.element_bytes
+    twice = bool(shape.tied) and _trains_head(setup)
+    matrix = shapes.head_weights(shape) if twice else 0
+    return term(
+        N_("further gradients of a tied head"), 2 * matrix * e, f"2 x {count(matrix)} x {e}", kind="gradients"
+    )
+
+
+def answers(setup: Setup) -> Term:
+    """Where answers are generated: keys and values of every token so far, and the logits of one step."""
+    if not setup.response_tokens:
+        return term(N_("keys and values of answers"), 0, "0")
+    shape, rows = setup.shape, setup.rows
+    tokens = rows * (setup.longest_tokens + setup.response_tokens)
+    cache = 2 * setup.compute_bytes * shape.keys * shape.layers * tokens
+    logits = (setup.compute_bytes + 4) * rows * shape.vocabulary
+    return term(
+        N_("keys and values of answers"),
+        cache + logits,
+        f"{shape.layers} x {tokens} x {2 * setup.compute_bytes * shape.keys} + {logits}",
+    )
+
+
+def loading(setup: Setup) -> Term:
+    """The largest tensor of the file beside its copy; a CPU that quantises also holds the 16-bit model."""
+    e, shape = setup.element_bytes, setup.shape
+    if setup.base_is_nf4 and setup.profile.device == "cpu":
+        size = shapes.parameters(shape)
+        return term(N_("the model before it is quantised"), size * e, f"{count(size)} x {e}")
+    largest = max(shapes.head_weights(shape), shapes.largest_linear(shape)) // shards(setup, "weights")
+    return term(N_("one tensor of the file"), largest * e, f"{count(largest)} x {e}")
