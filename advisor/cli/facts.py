@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # pydantic is slow to load and rarely needed here
     from recipes.report import Report
 
 STDIN: Final = "-"
+HERE: Final = "here"
+"""What stands for the card of this computer instead of the name of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def _flags(sources: Sources) -> dict[str, str | float]:
 
 
 def _hardware(sources: Sources) -> Iterator[tuple[str, float]]:
-    if sources.gpu:
+    if sources.gpu == HERE:
+        yield from _found_here()
+    elif sources.gpu:
         from advisor.catalog.gpus import gpu
 
         card = gpu(sources.gpu)
@@ -105,6 +109,20 @@ def _hardware(sources: Sources) -> Iterator[tuple[str, float]]:
             yield "vram_gb", card.memory_gb
     if sources.model:
         yield from _model(sources.model)
+
+
+def _found_here() -> Iterator[tuple[str, float]]:
+    """The cards of this computer as its driver tells them; none is a fact, too."""
+    from advisor.catalog.gpus import USABLE_SHARE, detect
+    from advisor.units import GIB
+
+    found = detect()
+    if found.kind != "cuda":
+        yield "gpus", 0
+        return
+    known = found.gpu.memory_gb if found.gpu else None
+    yield "gpus", found.count
+    yield "vram_gb", known or round(found.usable_bytes / GIB / USABLE_SHARE)
 
 
 def _model(name: str) -> Iterator[tuple[str, float]]:

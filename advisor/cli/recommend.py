@@ -41,7 +41,9 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--vram", type=float, metavar="GB", help=t(N_("Memory of one card in GB; also shows what fits."))
 )
-@click.option("--gpu", help=t(N_("A card of the catalogue; also shows what fits.")))
+@click.option(
+    "--gpu", help=t(N_("A card of the catalogue, or here for this computer's; also shows what fits."))
+)
 @click.option("--model", help=t(N_("A model of the catalogue, or a directory.")))
 @click.option("--data", type=_FILE, help=t(N_("Examples: facts are counted in them.")))
 @click.option(

@@ -5,8 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from advisor.catalog.gpus import Hardware
 from advisor.cli import main
 from advisor.decide.answers import FACTS
+from advisor.units import GIB
 
 FIELDS = {
     "classic_leaf", "primary", "open", "plan", "alternatives", "excluded", "confidence", "flips", "ask_next",
@@ -174,6 +176,22 @@ def test_a_file_that_is_no_report_is_refused(advisor, tmp_path):
     code, _, err = advisor("recommend", "--report", str(path))
 
     assert (code, "this is no report of ours" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("found", "facts"),
+    [
+        (Hardware("cpu", "CPU", 8 * GIB), {"gpus": 0}),
+        (Hardware("cuda", "an odd card", round(22.8 * GIB), count=2), {"gpus": 2, "vram_gb": 24}),
+    ],
+    ids=["none", "two"],
+)
+def test_the_cards_of_this_computer_become_facts_where_they_are_asked_for(advisor, monkeypatch, found, facts):
+    monkeypatch.setattr("advisor.catalog.gpus.detect", lambda: found)
+    told = _data(advisor("recommend", "--gpu", "here", "--json")[1])["facts"]
+
+    assert {name: row["value"] for name, row in told.items()} == facts
+    assert {row["origin"] for row in told.values()} == {"hardware"}
 
 
 def test_the_vocabulary_is_listed(advisor):

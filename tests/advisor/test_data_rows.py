@@ -200,6 +200,24 @@ def test_data_tells_what_can_be_told_and_guesses_nothing(answers, told: Mapping[
     assert found == {"n_labelled": len(answers), **told}
 
 
+@pytest.mark.parametrize(
+    ("labels", "low"),
+    [(("yes", "no"), True), (("yes", "yes"), False), (("yes", "yes", "yes", "no"), True)],
+    ids=["always different", "copies say nothing", "one of four"],
+)
+def test_labels_of_the_same_input_can_show_that_people_disagree(labels, low):
+    rows = [_row(f"q{i}", ("no" if i % 2 else "yes") if label == labels[0] else label)
+            for i in range(30) for label in labels]  # fmt: skip
+
+    assert ("label_agreement" in facts_of(rows)) == low
+
+
+def test_a_few_repeated_inputs_tell_nothing_about_agreement():
+    rows = [_row(f"q{i}", label) for i in range(10) for label in ("yes", "no")]
+
+    assert "label_agreement" not in facts_of(rows)
+
+
 def test_text_counts_as_unlabelled():
     row = Row(
         kind="text", messages=(Turn(role="assistant", content="x" * 100),), source=_row("a", "b").source
