@@ -35,12 +35,14 @@ def judged(*_, **__):
     )
 
 
-def attempt(recipe, run):
-    """Start one attempt in a process of its own; its id."""
+def attempt(recipe, run, before=None):
+    """Start one attempt in a process of its own, in which `before` was called; its id."""
     pid = os.fork()
     if pid == 0:
         code = 99
         try:
+            if before:
+                before()
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
