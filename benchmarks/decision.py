@@ -10,6 +10,7 @@ from pathlib import Path
 from advisor.decide.advice import Advice
 from advisor.decide.advise import advise
 from advisor.decide.answers import Answers, parse
+from recipes.errors import Failure
 
 ROOT = Path(__file__).parent.parent
 CASES = ROOT / "tests" / "data" / "decision_cases.json"
@@ -18,6 +19,19 @@ RESULT = ROOT / "benchmarks" / "results" / "decision.json"
 REPEATS = 200
 CLASSIC = {"RAG": "rag", "FT": "cpt_sft", "Prompt": "few_shot", "FT2": "sft_lora", None: ""}
 """The leaf that stands for a leaf of the bare source tree; where the tree ends, it says nothing."""
+COMMON = (
+    ("privacy", "on_prem"), ("privacy", "cloud_ok"), ("team_skill", "hf"), ("team_skill", "api"), ("budget", "small"),
+    ("starts_from_aligned", "yes"), ("must_keep_general", "yes"), ("eval_set_size", 100), ("frontier_allowed", "yes"),
+    ("provider", "openai"), ("date", "2026-11-20"), ("latency", "none"), ("cost_sensitive", "no"), ("vram_gb", 24),
+    ("human_fallback", "yes"), ("gpus", 1), ("model_params_b", 8), ("iteration", "days"), ("style_stable", "yes"),
+    ("label_quality", "gold"), ("rag_tried", "no"), ("erasure_required", "no"), ("n_tasks", 1), ("prompt_effort", "few_shot"),
+    ("prompt_effort", "optimised"), ("requests_per_day", "medium"), ("output_strictness", "free"), ("verifier", "none"),
+    ("prompt_success", 0.6), ("target_success", 0.9), ("seq_len", 2048), ("language_shift", "none"), ("domain_shift", "none"),
+    ("needs_citations", "no"), ("lacks_skill", "no"), ("optimise_cost_latency", "no"), ("per_request_instructions", "no"),
+    ("fewshot_gain", "small"), ("model_strength", "strong"), ("context_window", 128_000), ("prompt_tokens", 500),
+    ("n_pref_pairs", 0),
+)  # fmt: skip
+"""Facts that say nothing unusual: one of them more should hardly ever change what is right."""
 
 Case = Mapping[str, object]
 
@@ -63,6 +77,18 @@ def without_one(case: Case) -> Iterator[Outcome]:
     for left_out in known:
         kept = {name: value for name, value in known.items() if name != left_out}
         yield judged(case, advise(parse(kept, "file")))
+
+
+def with_one(case: Case) -> Iterator[Outcome]:
+    """Advise on one case again and again, each time with another fact that many projects would state as well."""
+    known = case["situation"]["facts"]
+    for name, value in COMMON:
+        if known.get(name, "unknown") == "unknown":
+            try:
+                answers = parse({**known, name: value}, "file")
+            except Failure:  # it contradicts what the case says
+                continue
+            yield judged(case, advise(answers))
 
 
 def judged(case: Case, advice: Advice) -> Outcome:
@@ -137,6 +163,7 @@ def main() -> None:
         "without_inferred_facts": summary([outcome(case, inferred=False) for case in scored]),
         "beyond": summary(beyond),
         "beyond_without_inferred_facts": summary([outcome(case, inferred=False) for case in more]),
+        "one_common_fact_added": summary([one for case in [*scored, *more] for one in with_one(case)]),
         "one_fact_left_out": summary([one for case in [*scored, *more] for one in without_one(case)]),
         "floors": {
             "always rag": floor(scored, lambda _: "rag"),

@@ -34,6 +34,7 @@ RUNS: Final = {
     "without_inferred_facts": "published, without facts whose value was inferred",
     "beyond": "further cases",
     "beyond_without_inferred_facts": "further, without inferred facts",
+    "one_common_fact_added": "published and further, one common fact more",
     "one_fact_left_out": "published and further, one fact left out",
 }
 RULES: Final = (
@@ -267,7 +268,7 @@ def _three(run: Mapping[str, object]) -> str:
 
 
 def _percent(share: object) -> str:
-    return "-" if share is None else f"{float(str(share)):.0%}".replace("%", " %")
+    return "-" if share is None else f"{round(100 * float(str(share)), 1):g} %"
 
 
 def _band(found: Mapping[str, object] | None) -> str:

@@ -253,7 +253,7 @@ _VERIFY = (
          N_("No exact check, but preferences: teach those."), "OpenAI methods table", "C"),
     Edge("V-5b", "v_verify", N_("checkable, not measured"), "grpo_rlvr", p.checker_without_rate,
          N_("Answers can be checked; measure first whether any of 8-16 samples succeeds."), RFT, "B"),
-    Edge("V-1d", "v_verify", N_("demonstrations, not counted"), "u_update", p.may_have_demonstrations,
+    Edge("V-1d", "v_verify", N_("demonstrations, not counted"), "u_update", p.shown_where_prompting_was_tried,
          N_("Demonstrations are there, though nobody has counted them: count, then tune on them."), "OpenAI methods table", "C"),
     Edge("V-1c", "v_verify", N_("teacher"), "distillation", p.has_teacher,
          N_("No exact check, but a licensed teacher: learn from its answers."), "DeepSeek-R1", "B"),

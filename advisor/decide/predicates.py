@@ -672,6 +672,11 @@ def is_classification(a: Answers) -> bool | None:
     return a.task_type == "classification" and (a.n_labels or 0) <= ENCODER_LABELS
 
 
+def shown_where_prompting_was_tried(a: Answers) -> bool | None:
+    """There are demonstrations, counted or not, and the prompt is not known to be a first attempt."""
+    return False if a.get("prompt_effort") in {"none", "zero_shot"} else may_have_demonstrations(a)
+
+
 def has_data_or_pairs(a: Answers) -> bool | None:
     """There are enough demonstrations or preference pairs."""
     found = (may_have_demonstrations(a), has_pairs(a), has_unpaired(a))

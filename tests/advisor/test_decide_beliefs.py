@@ -180,6 +180,13 @@ def test_labels_that_nobody_has_counted_are_enough_where_that_is_nothing_unusual
     )
 
 
+def test_uncounted_demonstrations_of_a_skill_wait_until_the_prompt_was_worked_on():
+    known = {"lacks_skill": "yes", "lacks_knowledge": "no", "label_quality": "gold", "task_type": "qa_given_context"}
+
+    assert advise(parse(known)).primary == "sft_lora"
+    assert advise(parse({**known, "prompt_effort": "zero_shot"})).primary == "prompt_engineering"
+
+
 WINDOW = {
     "lacks_knowledge": "yes", "context_window": 1_000_000, "model_strength": "strong", "cost_sensitive": "no",
     "latency": "none",
