@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from advisor.catalog import devices
+from advisor.catalog.devices import Device, available_memory
 from advisor.catalog.tables import rows
 from advisor.errors import AdvisorError, BadValue, UnknownName
 from advisor.units import GIB, MIB
@@ -86,6 +88,8 @@ class Hardware:
     count: int = 1
     forward_tokens_per_second: float | None = None
     note: str = ""
+    other: str = ""
+    """Accelerators that are here too and not used, in a few words."""
 
     @property
     def has_bf16(self) -> bool:
@@ -177,26 +181,33 @@ def _note(card: Gpu | None) -> str:
 
 
 def detect() -> Hardware:
-    """Describe this computer: its first NVIDIA GPU as the driver tells it, else its CPU and free memory."""
+    """Describe this computer: its NVIDIA GPUs as the driver tells them, else its CPU and free memory."""
     return _nvidia() or _cpu()
 
 
 def _nvidia() -> Hardware | None:
-    try:
-        import pynvml as nvml  # noqa: PLC0415  (optional: only a computer with NVIDIA's driver has a use for it)
-    except ImportError:
+    """The first device, and how many there are like it; of their free memory the least counts."""
+    found = devices.nvidia()
+    if not found:
         return None
-    try:
-        nvml.nvmlInit()
-        count = int(nvml.nvmlDeviceGetCount())
-        if not count:
-            return None
-        handle = nvml.nvmlDeviceGetHandleByIndex(0)
-        name, free = nvml.nvmlDeviceGetName(handle), int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
-    except nvml.NVMLError:  # no driver, or a driver that does not answer
-        return None
-    name = name.decode() if isinstance(name, bytes) else str(name)
-    return Hardware("cuda", name, free, _row(name), count)
+    first = found[0]
+    alike = [device for device in found if device.name == first.name and device.slice == first.slice]
+    return Hardware(
+        kind="cuda",
+        name=first.name,
+        usable_bytes=min(device.free_bytes for device in alike),
+        gpu=None if first.slice else _row(first.name),
+        count=1 if first.slice else len(alike),
+        note=_seen(first),
+    )
+
+
+def _seen(device: Device) -> str:
+    if device.slice:
+        return N_("{gpu}: a slice (MIG) of a card; the rates of the whole card say nothing about it")
+    if device.unified:
+        return N_("{gpu}: its memory is the computer's; what other programs take is missing here")
+    return ""
 
 
 def _row(name: str) -> Gpu | None:
@@ -208,32 +219,28 @@ def _row(name: str) -> Gpu | None:
 
 
 def _cpu() -> Hardware:
-    return Hardware("cpu", f"CPU ({os.cpu_count() or 1} cores)", available_memory(), note=_other_gpu())
+    free = available_memory()
+    return Hardware("cpu", f"CPU ({os.cpu_count() or 1} cores)", free, note=_other_gpu(), other=_other())
 
 
 def _other_gpu() -> str:
-    if Path("/dev/kfd").exists():
-        return N_("an AMD GPU was found; the built-in trainer was not tested there, so the CPU is assumed")
-    if os.uname().sysname == "Darwin":
+    if devices.has_nvidia_driver():
+        return N_(
+            "an NVIDIA driver is here, but no GPU answers: install finetune-advisor[gpu] to ask it, "
+            "or say --gpu or --vram; the CPU is assumed"
+        )
+    if devices.amd() or Path("/dev/kfd").exists():
+        return N_(
+            "an AMD GPU was found; the built-in trainer was not tested there, so the CPU is assumed "
+            "(--vram GB plans for a card of its size)"
+        )
+    if devices.is_apple_silicon():
         return N_("Apple GPUs are not used by the built-in trainer; the CPU is assumed")
     return ""
 
 
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that a new process could have without swapping; the kernel's own estimate where there is one."""
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([free, *_limits()])
-
-
-def _limits() -> list[int]:
-    """The memory that a container (cgroup 2) still grants, if it has a limit."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        most, used = (root / "memory.max").read_text().strip(), (root / "memory.current").read_text().strip()
-        return [max(0, int(most) - int(used))]
-    except (OSError, ValueError):  # "max" is not a number: no limit
-        return []
+def _other() -> str:
+    """The accelerators that are here and not used."""
+    if sizes := devices.amd():
+        return ", ".join(f"AMD GPU, {size / GIB:.1f} GiB" for size in sizes)
+    return "Apple GPU" if devices.is_apple_silicon() else ""

@@ -16,16 +16,36 @@ from advisor.text import N_, t
     help=t(N_("List the GPUs of the catalogue that have FILTER in them, and the one in this computer."))
 )
 @click.argument("filter_", metavar="[FILTER]", required=False, default="")
+@click.option("--vendor", help=t(N_("Only this maker: NVIDIA, AMD, Apple.")))
+@click.option("--kind", help=t(N_("Only this kind: datacenter, consumer, laptop ...")))
+@click.option("--memory", type=float, metavar="GB", help=t(N_("At least so much memory.")))
+@click.option("--rent", type=float, metavar="USD", help=t(N_("To be had for at most so much an hour.")))
 @click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
-def command(filter_: str, as_json: bool) -> None:
+def command(
+    filter_: str,
+    vendor: str | None,
+    kind: str | None,
+    memory: float | None,
+    rent: float | None,
+    as_json: bool,
+) -> None:
     """List the GPUs of the catalogue, and what this computer has."""
     wanted = filter_.casefold()
-    found = [card for card in known().values() if wanted in _words(card)]
-    if not found:
+    named = [card for card in known().values() if wanted in _words(card)]
+    if not named:
         raise UnknownName(N_("GPU"), filter_, known(), listing="advisor gpus")
+    found = [
+        card
+        for card in named
+        if (vendor is None or card.vendor.casefold() == vendor.casefold())
+        and (kind is None or kind.casefold() in card.kind.casefold())
+        and (memory is None or (card.memory_gb or 0) >= memory)
+        and (rent is None or (card.price_low_usd is not None and card.price_low_usd <= rent))
+    ]
     here = detect()
     if as_json:
-        local = {"kind": here.kind, "name": here.name, "usable_bytes": here.usable_bytes, "count": here.count}
+        keys = ("kind", "name", "usable_bytes", "count", "other")
+        local = {key: getattr(here, key) for key in keys}
         envelope("gpus", {"here": local, "gpus": [_data(card) for card in found]})
         return
     click.echo(catalog.gpus(found, here))

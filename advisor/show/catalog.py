@@ -50,6 +50,8 @@ def gpus(cards: Iterable[Gpu], here: Hardware) -> str:
 
 def _gpus(cards: Iterable[Gpu], here: Hardware) -> Iterator[str]:
     yield t(N_("here: {name}, {usable} usable"), name=inert(here.name), usable=gib(here.usable_bytes))
+    if here.other:
+        yield t(N_("here too, and not used: {other}"), other=inert(here.other))
     if here.note:
         yield t(here.note, gpu=inert(here.name))
     yield ""

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 import pytest
 
 from advisor.catalog.config import ConfigError
+from advisor.catalog.devices import available_memory
 from advisor.catalog.gpus import (
     USABLE_SHARE,
     Hardware,
     UnknownMemory,
-    available_memory,
     detect,
     gpu,
     gpus,

@@ -72,7 +72,18 @@ def test_a_wrong_word_is_answered_with_what_would_be_right(capsys, words, said):
 
 def test_a_plan_shows_each_value_with_its_reason(capsys, examples):
     code, out, _ = run(
-        capsys, "--lang", "en", "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "4090", "--pick", "1"
+        capsys,
+        "--lang",
+        "en",
+        "plan",
+        "--model",
+        "qwen3-8b",
+        "--data",
+        examples,
+        "--gpu",
+        "4090",
+        "--pick",
+        "1",
     )
 
     assert code == Exit.OK
@@ -207,3 +218,48 @@ def test_records_go_with_json_alone(capsys, tmp_path):
 
     assert run(capsys, "estimate", "--spec", path)[0] == Exit.USAGE
     assert run(capsys, "estimate", "--spec", path, "--model", "qwen3-8b", "--json")[0] == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "holds"),
+    [
+        (
+            ("--smaller", "1"),
+            lambda row: 0 < (row["parameters"] or row.get("published_parameters", 0)) <= 1e9,
+        ),
+        (("--larger", "60", "--estimated"), lambda row: row["parameters"] >= 60e9),
+        (("--licence", "apache"), lambda row: "apache" in row["licence"].lower()),
+        (("--open",), lambda row: row["gated"] is False),
+        (("--context", "200000"), lambda row: row["context"] >= 200_000),
+    ],
+)
+def test_models_are_filtered_by_what_they_are(capsys, words, holds):
+    found, everything = data_of(capsys, "models", *words), data_of(capsys, "models")
+
+    assert all(holds(row) for row in found)
+    assert 0 < len(found) < len(everything)
+
+
+@pytest.mark.parametrize(
+    ("words", "holds"),
+    [
+        (("--vendor", "amd"), lambda row: row["vendor"] == "AMD"),
+        (("--kind", "consumer"), lambda row: "consumer" in row["kind"]),
+        (("--memory", "80"), lambda row: row["memory_gb"] >= 80),
+        (("--rent", "1"), lambda row: row["price_low_usd"] <= 1),
+    ],
+)
+def test_gpus_are_filtered_by_what_they_are(capsys, words, holds):
+    found, everything = data_of(capsys, "gpus", *words)["gpus"], data_of(capsys, "gpus")["gpus"]
+
+    assert all(holds(row) for row in found)
+    assert 0 < len(found) < len(everything)
+
+
+def test_a_model_on_disk_is_listed_from_its_config(capsys):
+    from advisor.learn.lantern.base import base_dir
+
+    (row,) = data_of(capsys, "models", str(base_dir()))
+
+    assert row["parameters"] < 3e6
+    assert row["source"].endswith("config.json")
