@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.decide.advise import advise
-from advisor.decide.answers import FACTS, Answers, parse
+from advisor.decide.answers import FACTS, Answers, merge, parse, possible
+from advisor.decide.beliefs import prior
 from advisor.decide.constraints import struck
 from advisor.decide.leaves import ATTACHMENTS, LEAVES, TRAINING_LEAVES
 from advisor.decide.measured import facts as measured
@@ -311,3 +312,39 @@ def test_every_training_plan_has_a_baseline_a_held_out_split_and_a_stop_rule():
 
             assert any(other.role == "baseline" for other in advice.plan)
             assert {"held_out_split", "baselines", "stop_rule", "retention_check"} <= set(stage.attachments)
+
+
+@settings(max_examples=60)
+@given(anything)
+def test_where_nothing_is_asked_no_single_answer_can_change_the_leaf(answers):
+    advice = advise(answers)
+    if not advice.ask_next:
+        for name in relevant(answers):
+            if answers.get(name) is None:
+                for value, _ in prior(name, answers):
+                    changed = answers.but(**{name: value})
+                    assert primary(changed) == advice.primary or not possible(answers.known(), name, value)
+
+
+@settings(max_examples=60)
+@given(anything)
+def test_whatever_is_asked_is_unknown_and_its_group_is_asked_once(answers):
+    asked = [ask.fact for ask in advise(answers).ask_next]
+
+    assert all(answers.get(fact) is None for fact in asked)
+    assert len({FACTS[fact].group for fact in asked}) == len(asked) <= 3
+
+
+def test_where_everything_is_settled_nothing_is_asked():
+    settled = {"lacks_knowledge": "no", "prompt_success": 1.0, "target_success": 0.9, "prompt_effort": "few_shot",
+               "optimise_cost_latency": "no", "eval_set_size": 1000}  # fmt: skip
+
+    assert advise(parse(settled)).ask_next == ()
+
+
+def test_the_path_of_a_report_never_loses_to_what_was_said():
+    said = {"prompt_success": 0.9, "target_success": 0.95, "lacks_knowledge": "no"}
+    found = merge(parse(said), parse(measured(KNOWLEDGE), "report"))
+
+    assert (found.prompt_success, found.lacks_knowledge) == (measured(KNOWLEDGE)["prompt_success"], True)
+    assert found.origins["prompt_success"] == "report"
