@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -157,7 +157,7 @@ def _beneath(plan: Lora, home: Path) -> list[tuple[str, Path]]:
     for place in plan.beneath:
         directory = next((d for d in (home / place, Path(place)) if d.is_dir()), home / place)
         stem = "".join(c if c.isalnum() or c in "_-" else "_" for c in directory.resolve().name) or "adapter"
-        name = next(n for n in (stem, *(f"{stem}_{i}" for i in count(2))) if n not in taken)
+        name = next(n for n in chain([stem], (f"{stem}_{i}" for i in count(2))) if n not in taken)
         taken.add(name)
         found.append((name, directory))
     return found

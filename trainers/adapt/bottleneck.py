@@ -78,6 +78,13 @@ def install(model: PreTrainedModel, plan: Bottleneck, seed: int) -> None:
             half.register_forward_hook(_through)
 
 
+def remove(model: nn.Module) -> None:
+    """Take the adapters out again: what is left is the base as it was."""
+    for name in installed(model):
+        half = model.get_submodule(name.rpartition(".")[0])
+        del half.bottleneck
+
+
 def installed(model: nn.Module) -> dict[str, Adapter]:
     """The adapters in a model, by name."""
     return {name: one for name, one in model.named_modules() if isinstance(one, Adapter)}
@@ -165,7 +172,7 @@ def _half(block: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
 def _through(half: nn.Module, _: tuple[object, ...], out: Any) -> Any:  # noqa: ANN401  (attention gives a tuple)
     """Lead what a half of a block gives through its adapter."""
-    adapter = half.bottleneck
-    if isinstance(out, tuple):
-        return (adapter(out[0]), *out[1:])  # type: ignore[operator]  # the module that `install` put there
-    return adapter(out)  # type: ignore[operator]  # as above
+    adapter: Adapter | None = half._modules.get("bottleneck")  # type: ignore[assignment]  # `install` put it there
+    if adapter is None:  # it was taken out again
+        return out
+    return (adapter(out[0]), *out[1:]) if isinstance(out, tuple) else adapter(out)

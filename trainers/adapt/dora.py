@@ -22,6 +22,8 @@ from trainers.adapt.lora import COVERED
 
 SQUARES: Final = "_squares_of_rows"
 """Where a layer keeps W2; not a buffer, so no state dictionary knows it."""
+TINY: Final = torch.finfo(torch.float32).tiny
+"""A row that adapter and base cancel has no direction, and must not divide by zero."""
 ROWS: Final = 1024
 """Rows of W that are lifted to fp32 at one time."""
 
@@ -77,9 +79,8 @@ def row_norms(base: nn.Linear, a_rI: Tensor, b_Or: Tensor, scale: float, squares
     cross_O = (b_Or * wa_rO.t().float()).sum(1)
     gram_rr = a_rI.float() @ a_rI.float().t()
     own_O = ((b_Or @ gram_rr) * b_Or).sum(1)
-    return (
-        (squares_O + 2 * scale * cross_O + scale**2 * own_O).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
-    )
+    norms_O: Tensor = (squares_O + 2 * scale * cross_O + scale**2 * own_O).clamp_min(TINY).sqrt()
+    return norms_O
 
 
 def _arithmetic(base: nn.Linear) -> torch.dtype:

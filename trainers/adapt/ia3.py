@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from peft import IA3Config, PeftModel, get_peft_model
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from recipes.words import N_
 from trainers.adapt.names import linear, named_by, nearest, tails, wrong
@@ -30,11 +31,15 @@ def install(model: PreTrainedModel, seed: int) -> PeftModel:
         RecipeError: The architecture calls its projections by other names.
     """
     torch.manual_seed(seed)
-    names = list(linear(model))
+    layers = linear(model)
+    names = list(layers)
     for attention, mlp in FAMILIES:
         if all(any(named_by(target, names)) for target in (*attention, mlp)):
             config = IA3Config(
-                task_type="CAUSAL_LM", target_modules=[*attention, mlp], feedforward_modules=[mlp]
+                task_type="CAUSAL_LM",
+                target_modules=[*attention, mlp],
+                feedforward_modules=[mlp],
+                fan_in_fan_out=isinstance(layers[next(named_by(mlp, names))], Conv1D),
             )
             made: PeftModel = get_peft_model(model, config)
             return made

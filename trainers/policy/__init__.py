@@ -1,5 +1,6 @@
 """The policy: the model that learns or is judged, with its tokenizer. The only place that calls `from_pretrained`."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -218,6 +219,8 @@ def quantisation(
     """NF4 for QLoRA (Dettmers et al., 2023), or LLM.int8 (2022): linear layers inside the blocks only, math in the model's dtype."""
     match adaptation:
         case Lora(base="int8"):
+            # it says at every product of a step that inputs are rounded to 16 bit first
+            logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
             return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]  # transformers does not annotate it
         case Lora(base="nf4", double_quantisation=double):
             return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers does not annotate it

@@ -162,7 +162,7 @@ def check_precision(plan: Plan, where: str) -> None:
     Raises:
         RecipeError: The model's own weights would move in float16.
     """
-    if plan.model.dtype == "float16" and plan.adaptation.kind != "lora":
+    if plan.model.dtype == "float16" and plan.adaptation.kind in ("full", "last_layers", "named"):
         problem = Problem(
             N_("{kind} training in float16 ends in numbers that are none: take bfloat16 or float32"),
             "model.dtype",
