@@ -1,5 +1,6 @@
 """`advisor estimate`: the memory and time of a recipe, or of a model with each method, by part."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +11,13 @@ from advisor.catalog.models import ModelShape, model
 from advisor.cli import given, voice
 from advisor.estimate.memory import LOWERED_BY, estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, profile
-from advisor.estimate.setup import Setup, setup
+from advisor.estimate.setup import Setup, Unsupported, setup
 from advisor.estimate.shapes import parameters
 from advisor.estimate.terms import Interval, Moment
 from advisor.estimate.time import training_seconds
 from advisor.plan.fits import METHODS, configuration
+from advisor.run.dry import Dry, dry_run
+from advisor.show import dry as show_dry
 from advisor.show import estimate as show
 from advisor.show.batch import answer
 from advisor.text import N_, inert, t
@@ -56,6 +59,17 @@ MILLION: Final = 1e6
         N_("A JSON file with one configuration or a list of them; answers in the same order (with --json).")
     ),
 )
+@click.option(
+    "--dry-run",
+    "dry",
+    is_flag=True,
+    help=t(
+        N_("Run the trainer's own steps without weights, and show them beside the formula (with RECIPE).")
+    ),
+)
+@click.option(
+    "--reserved", is_flag=True, help=t(N_("With --dry-run: also what the allocator would hold (slower)."))
+)
 @click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
 @click.pass_context
 def command(
@@ -70,6 +84,8 @@ def command(
     gpu: str | None,
     require_fit: bool,
     spec: Path | None,
+    dry: bool,
+    reserved: bool,
     as_json: bool,
 ) -> None:
     """Show, term by term, the memory and time that RECIPE, or a model with each method, needs."""
@@ -78,6 +94,11 @@ def command(
         return
     if (recipe is None) == (model_name is None):
         raise click.UsageError(t(N_("give either a recipe or --model")), ctx)
+    if (dry and recipe is None) or (reserved and not dry):
+        raise click.UsageError(t(N_("--dry-run goes with a recipe, and --reserved with --dry-run")), ctx)
+    if dry and recipe is not None:
+        _rehearsed(recipe, reserved=reserved, as_json=as_json)
+        return
     machine = hardware(vram, gpu)
     if machine.note:
         voice.note(machine.note, gpu=machine.name)
@@ -117,6 +138,46 @@ def _batch(ctx: click.Context, spec: Path, *, as_json: bool, alone: bool) -> Non
         raise click.UsageError(t(N_("--spec goes with --json, and with neither a recipe nor --model")), ctx)
     found = given.records(spec)
     voice.envelope("estimate", [answer(record) for record in found])
+
+
+def _rehearsed(path: Path, *, reserved: bool, as_json: bool) -> None:
+    """The closed form, where there is one, beside a dry run."""
+    plan = given.plan(path)
+    shape = _model_of(plan, path.parent)
+    found = dry_run(path, None if shape.checked is None else shape, reserved=reserved)
+    try:
+        closed = dict(estimate(setup(plan, shape, None)).candidates)
+        refused = None
+    except Unsupported as reason:
+        closed, refused = {}, reason
+    if as_json:
+        voice.envelope("estimate", _dry_data(found, closed, refused))
+        return
+    if refused is not None:
+        voice.note(refused.problem, **refused.values)
+    click.echo(show_dry.text(closed, found.moments, found.reserved))
+
+
+def _dry_data(found: Dry, closed: Mapping[str, int], refused: Unsupported | None) -> dict[str, object]:
+    return {
+        "status": "ok",
+        "dry_run": {
+            "peak_allocated_bytes": found.allocated,
+            "winner": found.winner,
+            "moments": dict(found.moments),
+            "reserved_bytes": found.reserved
+            and dict(zip(("expandable", "segments"), found.reserved, strict=True)),
+            "layers": found.layers,
+            "depths": list(found.depths),
+            "cpu_seconds": found.cpu_seconds,
+            "versions": dict(found.versions),
+        },
+        "closed_form": None
+        if refused
+        else {"peak_allocated_bytes": max(closed.values()), "moments": dict(closed)},
+        "reason": str(refused) if refused else None,
+        "disagree": bool(closed) and show_dry.apart(max(closed.values()), found.allocated),
+    }
 
 
 def _of_recipe(path: Path, machine: Hardware) -> tuple[str, Setup]:
