@@ -113,3 +113,18 @@ def test_a_library_that_is_new_is_not_a_change_of_the_recipe(home, at_step):
 
     assert go(home, tiny.plan(home, adaptation=Lora(rank=4)), resume=True) == Exit.OK
     assert report(home).training.changes == ()
+
+
+def test_what_only_a_gpu_can_do_is_said_on_a_cpu(home):
+    plan = sixteen_bit(
+        home,
+        optimizer="paged_adamw_8bit",
+        checkpointing=True,
+        checkpointing_layers=2,
+        checkpointing_offload=True,
+    )
+    code = go(home, plan)
+    said = [event["values"]["wish"] for event in events(home) if event.get("code") == "T0103"]
+
+    assert code == Exit.OK
+    assert said == ["schedule.checkpointing_offload", 'schedule.optimizer = "paged_adamw_8bit"']

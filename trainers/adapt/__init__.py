@@ -21,6 +21,9 @@ from recipes.plan import (
 )
 from trainers.adapt import adapters, bottleneck, ia3, partial, prompts
 from trainers.adapt.adapters import Base
+from trainers.adapt.checkpointing import recompute
+
+__all__ = ["Adapted", "Base", "adapt", "recompute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,3 @@ def adapt(
             return Adapted(ia3.install(model, seed))
         case _:
             assert_never(adaptation)
-
-
-def recompute(model: PreTrainedModel) -> None:
-    """Keep one activation a layer and compute the others again in the backward (Chen et al., 2016)."""
-    options = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):  # its name since transformers 5.23
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)  # type: ignore[no-untyped-call]  # not annotated

@@ -57,7 +57,7 @@ def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) ->
     left = functions.install(adapted.model) if plan.layout.functions == "ours" else ()
     policy = with_model(policy, adapted.model)
     if schedule.checkpointing:
-        recompute(policy.causal)
+        recompute(policy.causal, layers=schedule.checkpointing_layers, offload=schedule.checkpointing_offload)
     learner, optimizer = engine.prepare(learner_of(policy), adamw(policy.model, schedule))
     if engine.divides_weights:  # only together is there a forward that can be compared
         alone, length = policy, plan.data.length_tokens

@@ -1,7 +1,7 @@
 """The training of a run: from the last checkpoint, if there is one, to the last step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -142,8 +142,19 @@ def _begin(course: _Course, progress: Progress) -> None:
         host=job.marker.host,
         resumed_from=progress.step or None,
     )
+    if course.engine.device.type == "cpu":
+        for wish in _idle(course.schedule):
+            _warn(course, "T0103", N_("{wish} has no effect on a CPU: there is no other memory"), wish=wish)
     job.control.check(progress.step, course.engine.agree)
     job.log.emit("phase", name="train")
+
+
+def _idle(schedule: Schedule) -> Iterator[str]:
+    """What a recipe asks for that only a GPU can do."""
+    if schedule.checkpointing and schedule.checkpointing_offload:
+        yield "schedule.checkpointing_offload"
+    if schedule.optimizer == "paged_adamw_8bit":
+        yield 'schedule.optimizer = "paged_adamw_8bit"'
 
 
 def _restored(course: _Course) -> Progress:
