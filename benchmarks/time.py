@@ -23,7 +23,7 @@ from advisor.estimate import rates, time
 from advisor.estimate.profiles import Profile, profile
 from advisor.estimate.setup import Setup
 from advisor.estimate.work import Work, micro_batch, step
-from recipes.plan import Adaptation, Full, Layout, Lora
+from recipes.plan import Adaptation, Full, Lora
 
 Case = Mapping[str, Any]
 
@@ -34,7 +34,6 @@ NAMES = {
     "w2": ("gate_proj",),
 }
 """What the linear layers of the first Qwen models are called in later ones."""
-LOSSES = {"foak": "full", "full_fp32_upcast": "full", "fused_linear": "full", "chunked": "chunked"}
 
 
 class Unscored(Exception):
@@ -50,7 +49,6 @@ class Row:
     group: str
     setup: Setup
     card: Gpu
-    layout: Layout
     accumulation: int
     measured: float
     timing: time.Timing
@@ -110,10 +108,11 @@ def _row(case: Case) -> Row:
         accumulates=(case["grad_accum"] or 1) > 1,
         checkpointing=bool(case["grad_ckpt"]),
         optimizer="adamw_8bit" if case["optimizer"] == "adamw_8bit" else "adamw",
+        sharding=case["sharding"] or "none",
+        extra_modules=tuple(case["extra_trained_modules"] or ()),
     )
-    layout = Layout(sharding=case["sharding"] or "none")
     accumulation = case["grad_accum"] or 1
-    found = time.timing(setup, hardware(gpu=case["gpu"]), 1e6, accumulation=accumulation, layout=layout)
+    found = time.timing(setup, hardware(gpu=case["gpu"]), 1e6, accumulation=accumulation)
     if isinstance(found, time.Untimed):
         raise Unscored(str(found))
     return Row(
@@ -122,7 +121,6 @@ def _row(case: Case) -> Row:
         group=f"{case['model'].split('/')[1]} {case['method']} {case['profile']}",
         setup=setup,
         card=gpu(case["gpu"]),
-        layout=layout,
         accumulation=accumulation,
         measured=measured,
         timing=found,
@@ -153,14 +151,12 @@ def _adaptation(case: Case) -> Adaptation:
 
 def _profile(case: Case) -> Profile:
     """The profile of the trainer; only what `work.py` reads of it matters here."""
-    name = {"foak": "foak", "fused_linear": "liger"}.get(case["loss"], "hf-trainer")
+    compiled = "torch_compile" in case["fused_kernels"]
+    name = {"foak": "foak", "fused_linear": "liger", "chunked": "torchtune"}.get(case["loss"], "hf-trainer")
     found = profile("hf-trainer-kbit" if case["kbit_prep"] else name)
-    if "torch_compile" in case["fused_kernels"]:
-        found = replace(found, name="torchtune", loss=LOSSES[case["loss"]])
-    if case["optimizer"] == "adamw_8bit":
-        found = replace(found, step_copies=0)
     math = {"fp32": "autocast" if case["autocast_dtype"] else "adapter"}.get(case["adapter_dtype"], "base")
-    return replace(found, adapter_math=math, experts_quantised=True)
+    found = replace(found, adapter_math=math, experts_quantised=True)
+    return replace(found, name="compiled") if compiled else found
 
 
 # --- rates set without one model -----------------------------------------------------------------------------------
@@ -172,7 +168,7 @@ def _seconds(row: Row, rate: Set) -> float:
         known, matmul_share=known.matmul_share * rate.matmul, eager_share=known.eager_share * rate.eager
     )
     launch = rates.stack(row.setup.profile).launch_us[1] * rate.launch
-    host = rates.exchange().block_seconds[row.layout.sharding] * time.gathers(row.setup) * rate.gather
+    host = rates.exchange().block_seconds[row.setup.sharding] * time.gathers(row.setup) * rate.gather
     found = time.parts(row.work, row.setup, row.card, launch_us=launch, host_seconds=host, known=known)
     bandwidth = known.stream_share * (row.card.bandwidth_gbs or 0) * 1e9
     return found.seconds + row.update_bytes / bandwidth / row.accumulation

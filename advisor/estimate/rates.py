@@ -12,7 +12,7 @@ from advisor.estimate.profiles import NATIVE, Profile
 
 Kernels = Literal["eager", "fused"]
 
-_STACKS: Final[Mapping[str, str]] = MappingProxyType({"liger": "foak", "torchtune": "compiled"})
+_STACKS: Final[Mapping[str, str]] = MappingProxyType({"liger": "foak", "unsloth": "foak"})
 """Profiles that are as fast as another stack; the rest follow from their names."""
 
 
@@ -64,7 +64,6 @@ class Stack:
     norm: Kernels
     rotary: Kernels
     gate: Kernels
-    loss_bytes: float
     launch_us: tuple[float, float, float]
     adapters: Literal["function", "stock"]
     source: str
@@ -116,6 +115,12 @@ def stacks() -> Mapping[str, Stack]:
     """Every stack, by name."""
     rows = (Stack(**{**row, "launch_us": tuple(row["launch_us"])}) for row in _table()["stack"])
     return MappingProxyType({row.name: row for row in rows})
+
+
+def loss_bytes(profile: Profile) -> float:
+    """Bytes that the loss reads and writes for each token and vocabulary entry; a compiled one as a fused one."""
+    known: Mapping[str, float] = _table()["loss_bytes"]
+    return known["compiled" if stack(profile).name == "compiled" else profile.head.loss]
 
 
 def stack(profile: Profile) -> Stack:

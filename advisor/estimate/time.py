@@ -15,11 +15,10 @@ from advisor.estimate import rates, shapes
 from advisor.estimate.setup import Setup
 from advisor.estimate.terms import Interval
 from advisor.estimate.work import Work, forward_flops, micro_batch, step
-from recipes.plan import Layout
 from recipes.words import N_
 
-ALONE: Final = Layout()
-"""One process, nothing divided."""
+GENERATES: Final = frozenset({"ppo", "grpo"})
+"""Objectives whose time goes into answers that are generated."""
 HOUR: Final = 3600
 KWH: Final = 3.6e6
 
@@ -56,7 +55,7 @@ class Timing:
 
 
 def timing(
-    setup: Setup, hardware: Hardware, tokens: float, *, accumulation: int = 1, layout: Layout = ALONE
+    setup: Setup, hardware: Hardware, tokens: float, *, accumulation: int = 1, nodes: int = 1
 ) -> Timing | Untimed:
     """Predict the time of training on `tokens` tokens (all epochs together).
 
@@ -65,8 +64,13 @@ def timing(
         hardware: Where; a card with published rates, or a CPU with a measured forward pass.
         tokens: Of all epochs, over all devices.
         accumulation: Micro-batches of one step.
-        layout: Processes, nodes, and what they divide.
+        nodes: Computers that the setup's processes are spread over.
     """
+    if setup.foreign or setup.objective in GENERATES:
+        return Untimed(
+            N_("how long {what} takes depends on what nobody measured"),
+            {"what": setup.foreign.method.name if setup.foreign else setup.objective},
+        )
     if hardware.kind == "cpu":
         return _on_cpu(setup, hardware, tokens, accumulation)
     card = hardware.gpu
@@ -82,7 +86,7 @@ def timing(
         return Untimed(
             N_("nobody measured training in float32 on {gpu}, so there is no time"), {"gpu": card.name}
         )
-    return _on_gpu(setup, card, tokens, accumulation, layout)
+    return _on_gpu(setup, card, tokens, accumulation, nodes)
 
 
 def training_seconds(setup: Setup, tokens: float, hardware: Hardware) -> Interval | None:
@@ -116,7 +120,7 @@ def parts(
     """The seconds of one micro-batch on a card whose rates are published."""
     peak, bandwidth = (card.bf16_tflops or 0) * 1e12, (card.bandwidth_gbs or 0) * 1e9
     moe = setup.shape.moe
-    together = setup.micro_batch_tokens * (moe.active / moe.experts if moe else 1.0)
+    together = setup.pass_tokens * (moe.active / moe.experts if moe else 1.0)
     slower = 1 + known.half_speed_tokens / together
     return Parts(
         arithmetic=work.matmul_flops * slower / (known.matmul_share * peak)
@@ -128,23 +132,23 @@ def parts(
     )
 
 
-def _on_gpu(setup: Setup, card: Gpu, tokens: float, accumulation: int, layout: Layout) -> Timing:
+def _on_gpu(setup: Setup, card: Gpu, tokens: float, accumulation: int, nodes: int) -> Timing:
     known, work = rates.device(), micro_batch(setup)
-    host = rates.exchange().block_seconds[layout.sharding] * gathers(setup)
+    host = rates.exchange().block_seconds[setup.sharding] * gathers(setup)
     low, usual, high = (
         parts(work, setup, card, launch_us=us, host_seconds=host, known=known)
         for us in rates.stack(setup.profile).launch_us
     )
     spread = known.spread if card.arch in known.measured_arch else known.unmeasured_spread
-    often, once = _exchanged(setup, card, layout)
+    often, once = _exchanged(setup, card, nodes)
     micro = Interval(low.seconds / spread + often.low, high.seconds * spread + often.high)
-    shards = layout.processes if layout.sharding != "none" else 1
+    shards = setup.processes if setup.sharding != "none" else 1
     update = step(setup).stream_bytes / (known.stream_share * (card.bandwidth_gbs or 0) * 1e9) / shards
     one_step = Interval(
         accumulation * micro.low + update / spread + once.low,
         accumulation * micro.high + update * spread + once.high,
     )
-    seen = setup.micro_batch_tokens * accumulation * layout.processes
+    seen = setup.micro_batch_tokens * accumulation * setup.processes
     steps = max(1.0, tokens / seen)
     total = Interval(steps * one_step.low, steps * one_step.high)
     return Timing(
@@ -154,8 +158,8 @@ def _on_gpu(setup: Setup, card: Gpu, tokens: float, accumulation: int, layout: L
         total=total,
         tokens_per_second=Interval(seen / one_step.high, seen / one_step.low),
         limited_by=_limit(usual, often),
-        energy_kwh=energy_kwh(total, card, layout.processes),
-        rent_usd=rent_usd(total, card, layout.processes),
+        energy_kwh=energy_kwh(total, card, setup.processes),
+        rent_usd=rent_usd(total, card, setup.processes),
     )
 
 
@@ -199,30 +203,30 @@ def gathers(setup: Setup) -> float:
     return setup.shape.layers * (3.0 if setup.checkpointing else 2.0)
 
 
-def _exchanged(setup: Setup, card: Gpu, layout: Layout) -> tuple[Interval, Interval]:
+def _exchanged(setup: Setup, card: Gpu, nodes: int) -> tuple[Interval, Interval]:
     """Seconds that devices wait for each other, in every micro-batch and once a step (rings: (n - 1) / n each way)."""
-    count = layout.processes
+    count = setup.processes
     if count == 1:
         return Interval(0.0, 0.0), Interval(0.0, 0.0)
     ring = (count - 1) / count
     moved = float(setup.trained * setup.trained_bytes)
-    match layout.sharding:
+    match setup.sharding:
         case "none":
             often, once = 0.0, 2 * ring * moved
-        case "zero2":
+        case "zero1" | "zero2":
             often, once = ring * moved, ring * moved
         case _:
             often, once = ring * (2 * _weight_bytes(setup) + moved), 0.0
-    return _waited(often, card, layout), _waited(once, card, layout)
+    beside = count // nodes
+    return _waited(often, card, nodes, beside), _waited(once, card, nodes, beside)
 
 
-def _waited(size: float, card: Gpu, layout: Layout) -> Interval:
+def _waited(size: float, card: Gpu, nodes: int, beside: int) -> Interval:
     """Seconds for `size` bytes: hidden behind arithmetic on fast links at best, in full on slow ones at worst."""
     known = rates.exchange()
     published = card.link_gbs
     low, high = (published * known.link_share,) * 2 if published else known.link_gbs
-    if layout.nodes > 1:
-        beside = layout.processes // layout.nodes
+    if nodes > 1:
         low, high = min(low, known.node_gbs[0] / beside), min(high, known.node_gbs[1] / beside)
     best, worst = known.hidden_share
     return Interval(size / (high * 1e9) * (1 - best), size / (low * 1e9) * (1 - worst))

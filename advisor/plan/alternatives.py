@@ -157,7 +157,7 @@ def _laid_out(base: Plan, layout: Layout, case: Case) -> Iterator[Plan]:
         spread = _spread(base.model_copy(update={"layout": base.layout.model_copy(update=changed)}))
         if _step_tokens(spread) > STEP_GROWTH * _step_tokens(base):
             return
-        found = [plan for name in _optimizers(base) for plan in _of_optimizer(spread, name, case)]
+        found = list(_with_optimizers(spread, case))
         yield from (plan for plan in found if plan.schedule not in seen)
         seen += (plan.schedule for plan in found)
         if any(not plan.schedule.checkpointing for plan in found):
@@ -180,6 +180,17 @@ def _spread(plan: Plan) -> Plan:
 def _optimizers(plan: Plan) -> Sequence[str]:
     """8-bit moments are worth a look where many weights move."""
     return OPTIMIZERS if isinstance(plan.adaptation, Full | LastLayers) else OPTIMIZERS[:1]
+
+
+def _with_optimizers(plan: Plan, case: Case) -> Iterator[Plan]:
+    """With full moments and with those of 8 bit; paged ones only where nothing else fits."""
+    fits = False
+    for name in _optimizers(plan):
+        if fits and name.startswith("paged"):
+            return
+        for found in _of_optimizer(plan, name, case):
+            fits = True
+            yield found
 
 
 def _of_optimizer(plan: Plan, name: str, case: Case) -> Iterator[Plan]:

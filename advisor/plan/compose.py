@@ -100,7 +100,7 @@ def timed(plan: Plan, wanted: Wanted) -> Timing | Untimed:
     schedule, stats = plan.schedule, wanted.stats
     one = setup(plan, wanted.shape, stats, device=wanted.hardware.kind)
     tokens = stats.tokens * schedule.epochs
-    return timing(one, wanted.hardware, tokens, accumulation=schedule.accumulation, layout=plan.layout)
+    return timing(one, wanted.hardware, tokens, accumulation=schedule.accumulation, nodes=plan.layout.nodes)
 
 
 def first(wanted: Wanted) -> tuple[Plan, dict[str, Reason]]:

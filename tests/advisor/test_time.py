@@ -17,11 +17,10 @@ from advisor.estimate.setup import Setup
 from advisor.estimate.time import Timing, Untimed, energy_kwh, rent_usd, timing, training_seconds
 from advisor.estimate.work import MICRO_BATCH, forward_flops, micro_batch, step
 from advisor.units import GIB
-from recipes.plan import Full, LastLayers, Layout, Lora
+from recipes.plan import Full, LastLayers, Lora
 
 EIGHT_B = model("meta-llama/Meta-Llama-3-8B")
 H200, H100, A100 = (hardware(gpu=name) for name in ("H200 SXM", "H100 SXM5 80GB", "A100 SXM4 80GB"))
-PAIR = Layout(processes=2)
 
 
 def of(adaptation, *, used="native", tokens=8192, shape=EIGHT_B, **rest):
@@ -128,6 +127,18 @@ def test_where_a_rate_is_not_known_there_is_a_reason_and_no_number(setup, machin
     assert training_seconds(setup, 1e6, machine) is None
 
 
+def test_a_reference_is_a_forward_more_and_a_pair_is_two_sequences():
+    plain, pairs = of(Lora()), of(Lora(), objective="dpo")
+    held = replace(pairs, reference="adapter_off")
+
+    assert seconds(pairs).expected == pytest.approx(2 * seconds(plain).expected, rel=0.05)
+    assert seconds(held).expected > 1.2 * seconds(pairs).expected
+
+
+def test_the_time_of_generating_is_refused():
+    assert "grpo" in str(timing(of(Lora(), objective="grpo"), A100, 1e6))
+
+
 @pytest.mark.parametrize(
     ("adaptation", "name", "rows", "measured"),
     [(Full(), "foak", 8, 9.61538), (Lora(rank=16, dropout=0.1), "liger", 8, 8.44773)],
@@ -218,32 +229,30 @@ def test_more_layers_and_more_tokens_never_take_less(layers, hidden, tokens, ada
 
 
 def test_two_devices_are_faster_than_one_and_slower_than_half():
-    one, two = seconds(of(Full())), seconds(of(Full()), layout=PAIR)
+    one, two = seconds(of(Full())), seconds(of(Full(), processes=2))
 
     assert one.total.low / 2 <= two.total.low < one.total.low
     assert two.total.high > one.total.high / 2
 
 
 def test_dividing_the_weights_costs_more_exchange_than_dividing_nothing():
-    whole = seconds(of(Full()), layout=PAIR)
-    sharded = seconds(of(Full()), layout=PAIR.model_copy(update={"sharding": "fsdp2"}))
+    whole = seconds(of(Full(), processes=2))
+    sharded = seconds(of(Full(), processes=2, sharding="fsdp2"))
 
     assert sharded.micro_batch.high > whole.micro_batch.high
 
 
 def test_a_slow_network_between_nodes_can_decide():
-    near = Layout(processes=16, nodes=1, sharding="fsdp2")
-    far = Layout(processes=16, nodes=2, sharding="fsdp2")
+    many = of(Full(), tokens=2048, processes=16, sharding="fsdp2")
+    near, far = seconds(many), seconds(many, nodes=2)
 
-    found = seconds(of(Full(), tokens=2048), layout=far)
-
-    assert found.limited_by == "exchange"
-    assert found.total.high > seconds(of(Full(), tokens=2048), layout=near).total.high
+    assert far.limited_by == "exchange"
+    assert far.total.high > near.total.high
 
 
 def test_cards_without_a_published_link_have_the_wider_interval():
     def spread(name):
-        found = seconds(of(Full()), hardware(gpu=name), layout=PAIR).step
+        found = seconds(of(Full(), processes=2), hardware(gpu=name)).step
         return found.high / found.low
 
     assert spread("A100 PCIe 80GB") > spread("A100 SXM4 80GB")
