@@ -135,14 +135,23 @@ def test_more_cards_share_the_rows_of_a_step_and_do_not_make_it_larger():
     assert max(steps.values()) <= 1.5 * steps[1]
 
 
-def test_more_cards_cost_more_than_they_save_where_they_wait_for_each_other():
-    one, two = sorted(
-        (one for one in alternatives(wanted(leaves=["sft_full"]), Fleet(2)) if one.wanted.leaf == "sft_full"),
-        key=lambda one: one.plan.layout.processes,
-    )[:2]
+def test_the_same_plan_on_two_cards_is_faster_and_not_cheaper():
+    found = alternatives(wanted(leaves=["sft_lora"], machine=hardware(gpu="H200 SXM")), Fleet(2))
+    two, one = sorted(found, key=lambda each: each.merits.time)
 
-    assert two.merits.time < one.merits.time
-    assert two.merits.cost >= one.merits.cost * 0.99
+    assert (one.plan.layout.processes, two.plan.layout.processes) == (1, 2)
+    assert two.merits.cost >= one.merits.cost
+
+
+def test_a_model_too_large_for_one_card_is_divided_among_several():
+    asked = wanted("meta-llama/Llama-3.1-70B", leaves=["sft_lora"], machine=hardware(gpu="A100 SXM4 80GB"))
+    with pytest.raises(NothingFits) as failure:
+        alternatives(asked)
+    best = alternatives(asked, Fleet(8))[0]
+
+    assert "cards" in failure.value.changes[-1].values
+    assert best.plan.layout.sharding in {"fsdp2", "zero3"}
+    assert "divided among the devices" in str(proposal(best).why["layout.sharding"])
 
 
 def test_nodes_are_written_into_the_layout():
