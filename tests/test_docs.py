@@ -16,7 +16,12 @@ from advisor.data.convert import convert
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-GENERATED = ("en/reference/recipe.md", "en/reference/commands.md", "en/reference/decision.md", "en/reference/rules.md")
+GENERATED = (
+    "en/reference/recipe.md",
+    "en/reference/commands.md",
+    "en/reference/decision.md",
+    "en/reference/rules.md",
+)
 BOTH = ("index.md", "methods.md", "data.md", "evaluation.md", "lantern-bay.md")
 FENCE = re.compile(r"^```(\S+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

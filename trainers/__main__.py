@@ -1,6 +1,7 @@
 """`python -m trainers`: run a recipe, measure a model, or run a recipe dry; by hand, under the advisor, or behind torchrun.
 
-Several processes: `torchrun --nproc-per-node=N -m trainers run RECIPE --run-dir DIR`.
+Several processes: `python -m trainers run RECIPE --nproc N` on this computer; on several, behind torchrun on each:
+`torchrun --nnodes=... --nproc-per-node=... -m trainers run RECIPE --run-dir DIR`.
 """
 
 import signal
@@ -38,7 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.verb == "dry-run":
             return _dry_run(options)
         return train(
-            options.recipe, options.run, resume=options.resume, accept_changes=options.accept_changes
+            options.recipe,
+            options.run,
+            resume=options.resume,
+            accept_changes=options.accept_changes,
+            nproc=options.nproc,
         )
     except Failure as failure:
         say(failure)
@@ -74,6 +79,13 @@ def _dry_run(options: argparse.Namespace) -> int:
     return code
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("it is 1 or more")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainers", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -81,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", type=Path, metavar="RECIPE")
     run.add_argument(
         *RUN_DIR, dest="run", type=Path, metavar="DIR", help="the run directory (default: runs/<name>)"
+    )
+    run.add_argument(
+        "--nproc", type=_count, metavar="N", help="so many processes on this computer share the batch"
     )
     run.add_argument("--resume", action="store_true", help="go on where an earlier attempt ended")
     run.add_argument(

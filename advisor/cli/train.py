@@ -42,6 +42,16 @@ ROOT = Path("runs")
 @click.option(
     "--accept-changes", is_flag=True, help=t(N_("Resume although recipe, data or versions changed."))
 )
+@click.option(
+    "--nproc",
+    type=click.IntRange(1),
+    metavar="N",
+    help=t(
+        N_(
+            "So many processes on this computer share the recipe's batch; it is written into the run's recipe."
+        )
+    ),
+)
 @click.option("--detach", is_flag=True, help=t(N_("Start, and do not wait.")))
 @click.option("-n", "--dry-run", is_flag=True, help=t(N_("Say what would run and be written; do nothing.")))
 @click.option("--json", "as_json", is_flag=True, help=t(N_("Print the events, one JSON object a line.")))
@@ -53,6 +63,7 @@ def command(
     root: Path,
     resume: bool,
     accept_changes: bool,
+    nproc: int | None,
     detach: bool,
     dry_run: bool,
     as_json: bool,
@@ -61,9 +72,9 @@ def command(
     path, plan = _recipe(recipe, root, resume=resume)
     run = run_dir or (recipe if path.parent == recipe else root / plan.name)
     if dry_run:
-        _dry(plan, path, run, resume=resume, accept_changes=accept_changes, as_json=as_json)
+        _dry(plan, path, run, resume=resume, accept_changes=accept_changes, nproc=nproc, as_json=as_json)
         return
-    started = start(path, run=run, resume=resume, accept_changes=accept_changes)
+    started = start(path, run=run, resume=resume, accept_changes=accept_changes, nproc=nproc)
     if detach:
         _detached(run, started.pid, as_json=as_json)
         return
@@ -83,8 +94,17 @@ def _recipe(path: Path, root: Path, *, resume: bool) -> tuple[Path, Plan]:
     return path, given.plan(path)
 
 
-def _dry(plan: Plan, path: Path, run: Path, *, resume: bool, accept_changes: bool, as_json: bool) -> None:
-    argv = words(path, run, resume=resume, accept_changes=accept_changes)
+def _dry(
+    plan: Plan,
+    path: Path,
+    run: Path,
+    *,
+    resume: bool,
+    accept_changes: bool,
+    nproc: int | None,
+    as_json: bool,
+) -> None:
+    argv = words(path, run, resume=resume, accept_changes=accept_changes, nproc=nproc)
     predicted = plan.predicted
     if as_json:
         data = {

@@ -43,7 +43,13 @@ KEPT_PREFIXES: Final = (
 
 
 def start(
-    recipe: Path, *, run: Path, resume: bool = False, accept_changes: bool = False, measure: bool = False
+    recipe: Path,
+    *,
+    run: Path,
+    resume: bool = False,
+    accept_changes: bool = False,
+    measure: bool = False,
+    nproc: int | None = None,
 ) -> Run:
     """Start `recipe` in the directory `run`, in a session of its own, and return at once.
 
@@ -56,6 +62,7 @@ def start(
         resume: Go on in a directory that holds a run.
         accept_changes: Go on although recipe, data or versions changed.
         measure: Judge a model without training it.
+        nproc: So many processes on this computer share the batch, whatever the recipe says.
 
     Raises:
         MissingPackage: The [train] extra is not installed.
@@ -66,7 +73,7 @@ def start(
     _claim(run, resume=resume)
     for wish in WISHES:  # a wish to the attempt before is not one to this
         (run / CONTROL / wish).unlink(missing_ok=True)
-    words = command(recipe, run, resume=resume, accept_changes=accept_changes, measure=measure)
+    words = command(recipe, run, resume=resume, accept_changes=accept_changes, measure=measure, nproc=nproc)
     offset = whole(Run(run).events)
     try:
         with (run / OUTPUT).open("ab") as output:
@@ -101,7 +108,13 @@ def needs() -> None:
 
 
 def command(
-    recipe: Path, run: Path, *, resume: bool = False, accept_changes: bool = False, measure: bool = False
+    recipe: Path,
+    run: Path,
+    *,
+    resume: bool = False,
+    accept_changes: bool = False,
+    measure: bool = False,
+    nproc: int | None = None,
 ) -> list[str]:
     """The words that start a trainer.
 
@@ -113,6 +126,7 @@ def command(
     return [
         *(sys.executable, "-P", "-m", "trainers", verb, str(recipe), "--run", str(run)),
         *(flag for flag, wished in wishes.items() if wished),
+        *(("--nproc", str(nproc)) if nproc else ()),
     ]
 
 

@@ -90,6 +90,13 @@ match SCENARIO:
             facts = {"requested": 2**23, "alloc": 2**34, "reserved": 2**34, "free": 2**22, "predicted": 2**33}
             say("oom", step=4, phase=sys.argv[4], advice="lower something", **facts)
             values = {"reason": "CUDA out of memory"}
-            say("error", exit=4, code="T0402", msg="full", msgid="there is not enough memory: {reason}", values=values)
+            say(
+                "error",
+                exit=4,
+                code="T0402",
+                msg="full",
+                msgid="there is not enough memory: {reason}",
+                values=values,
+            )
             sys.exit(4)
         say("done", exit=0, report="report.json")

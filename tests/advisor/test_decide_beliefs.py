@@ -181,7 +181,12 @@ def test_labels_that_nobody_has_counted_are_enough_where_that_is_nothing_unusual
 
 
 def test_uncounted_demonstrations_of_a_skill_wait_until_the_prompt_was_worked_on():
-    known = {"lacks_skill": "yes", "lacks_knowledge": "no", "label_quality": "gold", "task_type": "qa_given_context"}
+    known = {
+        "lacks_skill": "yes",
+        "lacks_knowledge": "no",
+        "label_quality": "gold",
+        "task_type": "qa_given_context",
+    }
 
     assert advise(parse(known)).primary == "sft_lora"
     assert advise(parse({**known, "prompt_effort": "zero_shot"})).primary == "prompt_engineering"

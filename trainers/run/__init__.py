@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -26,6 +26,7 @@ from trainers.checkpoints.storage import replace_file
 from trainers.errors import DatasetError, Followed, MissingPackage, PeerLost
 from trainers.events import Log, Silence, opened
 from trainers.memory.resident import rss
+from trainers.run import together
 from trainers.run.control import Control, Stopped, Wish, listening
 from trainers.run.directory import Files, Kind, Marker, cannot_write, claim, held, write_marker
 
@@ -61,7 +62,9 @@ class Job(Generic[P]):
     recipe: bytes = b""
 
 
-def train(recipe: Path, directory: Path | None, *, resume: bool, accept_changes: bool) -> int:
+def train(
+    recipe: Path, directory: Path | None, *, resume: bool, accept_changes: bool, nproc: int | None = None
+) -> int:
     """Run a recipe to its report; the exit code.
 
     Args:
@@ -69,13 +72,33 @@ def train(recipe: Path, directory: Path | None, *, resume: bool, accept_changes:
         directory: The run directory; `runs/<name>` if not given.
         resume: Go on where an earlier attempt was killed or stopped.
         accept_changes: Go on although recipe, data, base or versions changed.
+        nproc: So many processes on this computer share the batch, whatever the recipe says.
 
     Raises:
         RecipeError: The recipe cannot be used.
+        WrongLaunch: It wants processes on several computers, and nothing has started them.
     """
     written = text(recipe)
     plan = read(written, where=str(recipe))
+    if nproc is not None:
+        written = together.shared(written, plan, nproc)
+        plan = read(written, where=str(recipe))
     files = Files(directory or Path("runs") / plan.name)
+    if together.wants_company(plan):
+        flags = {
+            "--resume": resume,
+            "--accept-changes": accept_changes,
+            f"--nproc={nproc}": nproc is not None,
+        }
+        words = [
+            "run",
+            str(recipe),
+            "--run-dir",
+            str(files.root),
+            *(flag for flag, on in flags.items() if on),
+        ]
+        return _launched(words, plan, files, resume=resume)
+    together.dies_with_launcher()
 
     def story(job: Job[Plan]) -> int:
         if _is_main() and not job.marker.fingerprints:  # later only if a change is accepted: see `story`
@@ -84,6 +107,17 @@ def train(recipe: Path, directory: Path | None, *, resume: bool, accept_changes:
         return int(import_module("trainers.run.story").run(told))
 
     return _inside(files, "run", plan, recipe, story, resume=resume, accept_changes=accept_changes)
+
+
+def _launched(words: Sequence[str], plan: Plan, files: Files, *, resume: bool) -> int:
+    """Start the processes of a run and wait for them; the exit code of the main one."""
+    if files.root.is_dir():
+        claim(files, kind="run", resume=resume)  # before anything is written there
+    code, lost = together.launch(words, plan.layout.processes, files)
+    if lost is None:
+        return code if code >= 0 else Exit.ENVIRONMENT
+    with opened(files.events, rss=rss) as log:
+        return _failed(log, lost)
 
 
 def measure(probe: Path, directory: Path) -> int:
@@ -182,7 +216,9 @@ def _told(job: Job[P], story: Callable[[Job[P]], int]) -> int:
         full = error.errno in DISK
         return _failed(log, cannot_write(job.files.root, error)) if full else _crash(job, error)
     except Exception as bug:  # noqa: BLE001  (the last resort: a crash file instead of a traceback)
-        return _failed(log, _lost()) if _misses_a_peer(bug) else _crash(job, bug)
+        if not _misses_a_peer(bug):
+            return _crash(job, bug)
+        return Exit.ENVIRONMENT if together.LAUNCHER in os.environ else _failed(log, _lost())
 
 
 def _misses_a_peer(bug: Exception) -> bool:

@@ -82,12 +82,6 @@ class Control:
             self.obeyed(wish)
             raise Stopped(wish, self.reason(wish), step)
 
-    def paused(self) -> Iterator[None]:
-        """Once for every look, as long as a pause is wished."""
-        while self.wish() is Wish.PAUSE:
-            yield
-            time.sleep(LOOK_SECONDS)
-
     def _interrupt(self, _: int, __: FrameType | None) -> None:
         now = time.monotonic()
         if self._interrupted is not None and now - self._interrupted < IMPATIENT_SECONDS:

@@ -30,6 +30,10 @@ PACKAGES: Final = (
 )
 SHOWN_CHARACTERS: Final = 24
 JUDGED_ON: Final = ("base model", "chat template", "model.", "data.", "evaluation.", "adaptation.base")
+SHARING: Final = frozenset(
+    {"processes", "threads", "layout.processes", "layout.nodes", "layout.sharding", "schedule.accumulation"}
+)
+"""What may differ between two attempts that take the same steps, if their micro-batches are as many."""
 UNUSED: Final = frozenset({"predicted"})
 """What a plan says and a run does not depend on."""
 
@@ -64,6 +68,21 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...
         for name in names
         if before.get(name) != now.get(name)
     )
+
+
+def same_steps(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether only the sharing differs: other processes, or parts of weights, and each step has the rows it had."""
+    differing = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    return (
+        not differing.isdisjoint(("processes", "layout.sharding"))
+        and differing <= SHARING
+        and _micro_batches(before) == _micro_batches(now)
+    )
+
+
+def _micro_batches(prints: Mapping[str, str]) -> int:
+    """How many micro-batches a step has, over all processes."""
+    return int(prints["processes"]) * int(prints["schedule.accumulation"])
 
 
 def upgraded(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The training of a run: from the last checkpoint, if there is one, to the last step."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +27,7 @@ from trainers.optim import begin_anew, learning_rate
 from trainers.policy import Policy
 from trainers.policy.source import sum_of
 from trainers.run import Job, method
-from trainers.run.control import Stopped, Wish
+from trainers.run.control import LOOK_SECONDS, Stopped, Wish
 from trainers.run.equip import equip
 
 LOOK_STEPS: Final = 10
@@ -267,12 +268,13 @@ def _wished(course: _Course, step: int) -> Wish:
     main = course.engine.rank == 0
     wish = Wish(course.engine.agree(control.wish()))
     if wish is Wish.PAUSE:
-        if main:
-            log.emit("paused", step=step, reason="pause")
-            for _ in control.paused():
-                pass
-            log.emit("resumed", step=step, reason="pause")
-        wish = Wish(course.engine.agree(control.wish()))
+        log.emit("paused", step=step, reason="pause")
+        while (
+            wish is Wish.PAUSE
+        ):  # all ask again and again: nobody waits longer for another than networks allow
+            time.sleep(LOOK_SECONDS)
+            wish = Wish(course.engine.agree(control.wish()))
+        log.emit("resumed", step=step, reason="pause")
     if main:
         control.obeyed(wish)
     return wish

@@ -37,6 +37,7 @@ from trainers.run.fingerprints import (
     check_rows,
     fingerprints,
     judged_on,
+    same_steps,
     upgraded,
     versions,
 )
@@ -183,12 +184,16 @@ def _settled(job: Job[Plan], policy: Policy, engine: Engine) -> Job[Plan]:
     now, installed = fingerprints(job.plan, policy, engine), versions()
     before = job.marker.fingerprints
     differences = changes(before, now) if before else ()
-    if differences and not job.accept_changes:
+    shared = same_steps(before, now) if before else False
+    if differences and not (job.accept_changes or shared):
         raise Changed(differences, where=str(job.files.root))
     if differences:
         job.log.emit("changes_accepted", changes=list(differences))
         if engine.rank == 0:
             replace_file(job.files.recipe, job.recipe)
+    if shared:
+        text = N_("the same steps in other processes: sums are made in another order, so bits may differ")
+        _warn(job.log, "R0203", text)
     if newer := upgraded(job.marker.versions, installed):
         text = N_("other versions than before, so bit-identity is not promised: {changes}")
         _warn(job.log, "R0201", text, changes="; ".join(newer))
