@@ -23,7 +23,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from trainers.adapt.lora import Fast, dense, plain
+from trainers.adapt.lora import Fast, as_type, dense, matrices, plain, through
 
 PROBE_TOKENS: Final = 6
 PROBE_WIDTH: Final = 16
@@ -147,11 +147,12 @@ class _RmsNorm(torch.autograd.Function):
         up: Tensor,
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight_H, inverse = ctx.saved_tensors
-        normal, up32 = x.float() * inverse, up.float()
+        normal, up32 = as_type(x, torch.float32) * inverse, as_type(up, torch.float32)
         dx = dw = None
         if ctx.needs_input_grad[0]:
             g = up32 * ctx.scale.factor(weight_H)
-            dx = g.sub_(normal * (g * normal).mean(-1, keepdim=True)).mul_(inverse).to(x.dtype)
+            dx = g.sub_(normal * (g * normal).mean(-1, keepdim=True)).mul_(inverse)
+            dx = as_type(dx, x.dtype)
         if ctx.needs_input_grad[1]:
             dw = (up32 * normal).flatten(0, -2).sum(0).to(weight_H.dtype)
         return dx, dw, None, None
@@ -221,7 +222,8 @@ class FastMlp:
             y: Tensor = self.down_proj(product)
             return y
         layer, a_rI, b_Hr, scale = down
-        y = _GatedDown.apply(gate, up, layer.weight, layer.bias, a_rI, b_Hr, layer, scale, self.gate)  # type: ignore[no-untyped-call]  # torch
+        own = layer._parameters
+        y = _GatedDown.apply(gate, up, own["weight"], own["bias"], a_rI, b_Hr, layer, scale, self.gate)  # type: ignore[no-untyped-call]  # torch
         return y
 
 
@@ -264,22 +266,13 @@ class _GatedDown(torch.autograd.Function):
         scale: float,
         function: Gate,
     ) -> Tensor:
-        gate_TI, up_TI = (x.reshape(-1, x.shape[-1]) for x in (gate, up))
-        h_TI = function.value(gate_TI).mul_(up_TI)
-        bias = None if bias_H is None else bias_H.to(h_TI.dtype)
-        weight_HI = dense(layer, h_TI.dtype)
-        y = h_TI.new_empty(*gate.shape[:-1], len(weight_HI))  # no view may leave here
-        y_TH = y.view(-1, len(weight_HI))
-        if bias is None:
-            torch.mm(h_TI, weight_HI.t(), out=y_TH)
-        else:
-            torch.addmm(bias, h_TI, weight_HI.t(), out=y_TH)
-        low_Tr = None
+        h = function.value(gate).mul_(up)
+        y, low_Tr = through(layer, h), None
         if a_rI is not None and b_Hr is not None:
-            low_Tr = h_TI @ a_rI.to(h_TI.dtype).t()
-            y_TH.addmm_(low_Tr, b_Hr.to(h_TI.dtype).t(), alpha=scale)
-        ctx.save_for_backward(gate_TI, up_TI, low_Tr, a_rI, b_Hr)
-        ctx.layer, ctx.scale, ctx.function, ctx.shape = layer, scale, function, gate.shape
+            low_Tr = F.linear(h.reshape(-1, h.shape[-1]), as_type(a_rI, h.dtype)).mul_(scale)
+            y.view(-1, y.shape[-1]).addmm_(low_Tr, as_type(b_Hr, h.dtype).t())
+        ctx.save_for_backward(gate, up, low_Tr, a_rI, b_Hr)
+        ctx.layer, ctx.scale, ctx.function = layer, scale, function
         return y
 
     @staticmethod
@@ -287,27 +280,28 @@ class _GatedDown(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401
         g: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        gate_TI, up_TI, low_Tr, a_rI, b_Hr = ctx.saved_tensors
-        g_TH, layer = g.reshape(-1, g.shape[-1]), ctx.layer
-        dtype = g_TH.dtype
-        value_TI, h_TI = ctx.function.value(gate_TI), None
+        gate, up, low_Tr, a_rI, b_Hr = ctx.saved_tensors
+        g_TH, dtype, layer = g.reshape(-1, g.shape[-1]), g.dtype, ctx.layer
+        value = ctx.function.value(gate)
         dweight = dbias = da = db = None
+        # for a frozen matrix without adapters nobody needs it
+        h_TI: Any = None
+        if ctx.needs_input_grad[2] or low_Tr is not None:
+            h_TI = (value * up).reshape(-1, value.shape[-1])
         if ctx.needs_input_grad[2]:
-            h_TI = value_TI * up_TI
-            dweight = (g_TH.t() @ h_TI).to(layer.weight.dtype)
+            dweight = as_type(torch.mm(g_TH.t(), h_TI), layer.weight.dtype)
         if ctx.needs_input_grad[3]:
             dbias = g_TH.float().sum(0).to(layer.bias.dtype)
-        dh_TI = g_TH @ dense(layer, dtype)
+        dh_TI = torch.mm(g_TH, dense(layer, dtype))
         if low_Tr is not None:
-            g_Tr = (g_TH @ b_Hr.to(dtype)).mul_(ctx.scale)
-            dh_TI.addmm_(g_Tr, a_rI.to(dtype))
-            h_TI = value_TI * up_TI if h_TI is None else h_TI
-            da = (g_Tr.t() @ h_TI).to(a_rI.dtype)
-            db = (g_TH.t() @ low_Tr).mul_(ctx.scale).to(b_Hr.dtype)
+            g_Tr = torch.mm(g_TH, as_type(b_Hr, dtype)).mul_(ctx.scale)
+            dh_TI.addmm_(g_Tr, as_type(a_rI, dtype))
+            da = as_type(torch.mm(g_Tr.t(), h_TI), a_rI.dtype)
+            db = as_type(torch.mm(g_TH.t(), low_Tr), b_Hr.dtype)
         del h_TI
-        dup = value_TI.mul_(dh_TI).view(ctx.shape)
-        dgate = ctx.function.backward(dh_TI.mul_(up_TI), gate_TI).view(ctx.shape)
-        return dgate, dup, dweight, dbias, da, db, None, None, None
+        dh = dh_TI.view(gate.shape)
+        dup = value.mul_(dh)
+        return ctx.function.backward(dh.mul_(up), gate), dup, dweight, dbias, da, db, None, None, None
 
 
 def _matrix(layer: Any) -> tuple[nn.Linear, Tensor | None, Tensor | None, float] | None:  # noqa: ANN401  (peft)
@@ -315,10 +309,10 @@ def _matrix(layer: Any) -> tuple[nn.Linear, Tensor | None, Tensor | None, float]
     if _is_watched(layer):
         return None
     if isinstance(layer, Fast):
-        name = plain(layer)  # type: ignore[arg-type]  # a peft layer
+        name = plain(layer)
         if name is None:
             return None
-        return layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]  # type: ignore[attr-defined]  # as above
+        return layer._modules["base_layer"], *matrices(layer, name)  # type: ignore[attr-defined]  # as above
     bare = type(layer) is nn.Linear or type(layer).__name__ == "Linear4bit"
     return (layer, None, None, 0.0) if bare else None
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
@@ -37,20 +38,29 @@ class Fast:
         if name is None:
             stock: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]  # the peft class behind
             return stock
-        a_rI, b_Or = self.lora_A[name].weight, self.lora_B[name].weight
-        y: Tensor = _Product.apply(x, a_rI, b_Or, self.base_layer, self.scaling[name])  # type: ignore[no-untyped-call]  # torch
+        a_rI, b_Or, scale = matrices(self, name)
+        y: Tensor = _Product.apply(x, a_rI, b_Or, self._modules["base_layer"], scale)  # type: ignore[no-untyped-call]  # torch
         return y
 
 
-def plain(layer: LoraLayer) -> str | None:
+def matrices(layer: Any, name: str) -> tuple[Tensor, Tensor, float]:  # noqa: ANN401  (a peft layer)
+    """A [r, I], B [O, r] and their factor."""
+    first, second = (layer._modules[part]._modules[name] for part in ("lora_A", "lora_B"))
+    return first._parameters["weight"], second._parameters["weight"], layer.scaling[name]
+
+
+def plain(layer: Any) -> str | None:  # noqa: ANN401  (peft's layers have no common type that knows their parts)
     """The one active adapter, if this is nothing but LoRA on a frozen matrix."""
     names = layer.active_adapters
-    if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] not in layer.lora_A:
+    if len(names) != 1 or layer.disable_adapters or layer.merged:
         return None
     name: str = names[0]
-    odd = layer.lora_B[name].bias is not None or layer.base_layer.weight.requires_grad
-    odd = odd or getattr(layer, "fan_in_fan_out", False)  # GPT-2's Conv1D stores its weight transposed
-    odd = odd or name in layer.lora_variant or not isinstance(layer.lora_dropout[name], nn.Identity)
+    parts = layer._modules  # `nn.Module.__getattr__` is slow, and this is asked of each layer in each pass
+    second = parts["lora_B"]._modules.get(name)
+    if second is None or second.bias is not None or parts["base_layer"].weight.requires_grad:
+        return None
+    odd = getattr(layer, "fan_in_fan_out", False)  # GPT-2's Conv1D stores its weight transposed
+    odd = odd or name in layer.lora_variant or type(parts["lora_dropout"]._modules[name]) is not nn.Identity
     return None if odd else name
 
 
@@ -61,10 +71,14 @@ def _fast(kind: type) -> type:
 
 def dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     """The frozen weight [O, I] for math in `dtype`: itself, or NF4 made dense anew in each pass, never kept."""
-    # FSDP2 gathers a weight without what belongs to it; the layer keeps that too
-    state = getattr(layer.weight, "quant_state", None) or getattr(layer, "quant_state", None)
-    weight: Tensor = layer.weight if state is None else _dequantise()(layer.weight.data, state)
-    return weight.to(dtype)
+    weight: Tensor = layer._parameters["weight"]  # type: ignore[assignment]  # a linear layer has one
+    state = None if type(layer) is nn.Linear else getattr(weight, "quant_state", None)
+    return as_type(weight if state is None else _dequantise()(weight.data, state), dtype)
+
+
+def as_type(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in `dtype`; asking first costs less than a `to` that does nothing."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 @cache
@@ -72,6 +86,17 @@ def _dequantise() -> Callable[..., Tensor]:
     """The kernel of bitsandbytes; looked up when there is something to dequantise: few runs need the package."""
     found: Callable[..., Tensor] = import_module("bitsandbytes.functional").dequantize_4bit
     return found
+
+
+def through(layer: nn.Linear, x: Tensor) -> Tensor:
+    """W x + bias, in memory of its own: no view may leave a function, since some models add to it in place."""
+    weight_OI, bias = dense(layer, x.dtype), layer._parameters["bias"]
+    if bias is None:
+        return F.linear(x, weight_OI)
+    y = x.new_empty(*x.shape[:-1], len(weight_OI))
+    x_TI, y_TO = x.reshape(-1, x.shape[-1]), y.view(-1, len(weight_OI))
+    torch.addmm(as_type(bias, x.dtype), x_TI, weight_OI.t(), out=y_TO)
+    return y
 
 
 class _Product(torch.autograd.Function):
@@ -84,16 +109,9 @@ class _Product(torch.autograd.Function):
         layer: nn.Linear,
         scale: float,
     ) -> Tensor:
-        x_TI = x.reshape(-1, x.shape[-1])
-        low_Tr = x_TI @ a_rI.to(x.dtype).t()
-        bias = None if layer.bias is None else layer.bias.to(x.dtype)
-        w_IO = dense(layer, x.dtype).t()
-        y = x.new_empty(
-            *x.shape[:-1], w_IO.shape[1]
-        )  # no view may leave here: some models add to it in place
-        y_TO = y.view(-1, w_IO.shape[1])
-        torch.mm(x_TI, w_IO, out=y_TO) if bias is None else torch.addmm(bias, x_TI, w_IO, out=y_TO)
-        y_TO.addmm_(low_Tr, b_Or.to(x.dtype).t(), alpha=scale)
+        y, x_TI = through(layer, x), x.reshape(-1, x.shape[-1])
+        low_Tr = F.linear(x_TI, as_type(a_rI, x.dtype)).mul_(scale)
+        y.view(-1, y.shape[-1]).addmm_(low_Tr, as_type(b_Or, x.dtype).t())
         ctx.save_for_backward(x_TI, low_Tr, a_rI, b_Or)
         ctx.layer, ctx.scale, ctx.shape = layer, scale, x.shape
         return y
@@ -104,11 +122,11 @@ class _Product(torch.autograd.Function):
         up: Tensor,
     ) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         x_TI, low_Tr, a_rI, b_Or = ctx.saved_tensors
-        g_TO = up.reshape(-1, up.shape[-1])
-        g_Tr = (g_TO @ b_Or.to(g_TO.dtype)).mul_(ctx.scale)
-        da = (g_Tr.t() @ x_TI).to(a_rI.dtype)
-        db = (g_TO.t() @ low_Tr).mul_(ctx.scale).to(b_Or.dtype)
+        g_TO, dtype = up.reshape(-1, up.shape[-1]), up.dtype
+        g_Tr = torch.mm(g_TO, as_type(b_Or, dtype)).mul_(ctx.scale)
+        da = as_type(torch.mm(g_Tr.t(), x_TI), a_rI.dtype)
+        db = as_type(torch.mm(g_TO.t(), low_Tr), b_Or.dtype)
         if not ctx.needs_input_grad[0]:
             return None, da, db, None, None
-        dx_TI = (g_TO @ dense(ctx.layer, g_TO.dtype)).addmm_(g_Tr, a_rI.to(g_TO.dtype))
+        dx_TI = torch.mm(g_TO, dense(ctx.layer, dtype)).addmm_(g_Tr, as_type(a_rI, dtype))
         return dx_TI.view(ctx.shape), da, db, None, None
