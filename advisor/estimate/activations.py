@@ -111,12 +111,18 @@ def _lora(setup: Setup, lora: Lora) -> Kept:
     """The input of each adapter, and what is between its two matrices."""
     layers, math = shapes.adapted(setup.shape, lora.targets), setup.profile.adapter_math
     dropout = max(lora.dropout, setup.dropout)
-    if math == "base" and (lora.dora or dropout):
+    native = setup.profile.is_native
+    if math == "base" and (dropout or (lora.dora and not native)):
         math = "adapter" if setup.profile.adapter_bytes == FP32 and not setup.autocast else "autocast"
     inputs, outputs = sum(one.inputs for one in layers), sum(one.outputs for one in layers)
     masks = MASK_BYTES * inputs if dropout else 0
     lengths = DORA_OUTPUTS * outputs if lora.dora else 0
     fixed = float(DORA_LENGTHS * outputs) if lora.dora else 0.0
+    if math == "base" and lora.dora:  # native: each result before it is scaled, and the inputs of A
+        shared = _inputs(setup, layers)
+        product = sum(one.inputs for one in layers if one.reads == "product")
+        each = sum(one.outputs for one in layers) + product + len(layers) * lora.rank
+        return Kept(shared.token + setup.compute_bytes * each, fixed)
     if math == "base":
         shared = _inputs(setup, layers)
         ranks = len(layers) * lora.rank * setup.compute_bytes

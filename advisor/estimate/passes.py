@@ -14,15 +14,19 @@ from advisor.units import count
 from recipes.plan import Lora
 from recipes.words import N_
 
-BACKWARD_MLP: Final = 6.0
+BACKWARD_MLP: Final = MappingProxyType({"eager": 6.0, "function": 5.0})
 """Tensors of the MLP's width alive at the peak of a block's backward, saved ones included (dry run)."""
-BACKWARD_HIDDEN: Final = 2.25 / 2
-"""Tensors of the hidden width alive then beside the saved ones (dry run: 2.25 bytes a unit in 16 bit)."""
+BACKWARD_HIDDEN: Final = MappingProxyType({"eager": 2.25 / 2, "function": 0.25 / 2})
+"""Tensors of the hidden width alive then beside the saved ones; a norm that keeps its 16-bit input shares it with
+the checkpoint (dry run)."""
+NORM_FP32: Final = 16
+"""Bytes a unit of the hidden width in the backward of a norm function: four fp32 temporaries (dry run)."""
 UNSAVED_MLP: Final = 3.0
 UNSAVED_HIDDEN: Final = 4.0
 """The same beside all saved tensors, where nothing is recomputed: 6f + 8h in 16 bit (dry run)."""
 BOUNDARY_TENSORS: Final = 3
-"""At the end of the backward: the gradient of the hidden state, the first checkpoint and one between them."""
+"""At the end of the backward: the gradient of the hidden state, the first checkpoint and one between them. Where
+norms share their input with the checkpoint, the gradient alone."""
 PEFT_HIDDEN: Final = MappingProxyType({"autocast": 8.0, "adapter": 10.0})
 """Bytes per hidden unit that the backward adds where MLP adapters keep inputs of their own (dry run)."""
 IN_FLIGHT: Final = 2
@@ -40,9 +44,17 @@ def stored(setup: Setup) -> Term:
         return term(
             N_("checkpoints"), kept * tokens * each, f"{kept} x {tokens} x {each:.0f}", "chen2016", "stored"
         )
-    size = sum(layers * saved(setup, block).total(tokens) for block, layers in blocks.items())
+    size = sum(count_ * saved(setup, block).total(tokens) for block, count_ in blocks.items())
+    size = max(0.0, size - _first_norm(setup))
     sums = f"{layers} x {tokens} x {size / max(1, layers * tokens):.0f}"
     return term(N_("activations"), size, sums, kind="stored")
+
+
+def _first_norm(setup: Setup) -> float:
+    """The native trainer's first norm keeps nothing where neither it nor anything before it moves."""
+    alone = setup.adds and setup.profile.is_native and not shapes.virtual_tokens(setup.adaptation)
+    each = setup.element_bytes if setup.profile.norm == "function" else 4
+    return float(each * setup.shape.hidden * setup.pass_tokens) if alone else 0.0
 
 
 def head(setup: Setup) -> Term:
@@ -57,7 +69,18 @@ def head(setup: Setup) -> Term:
     hidden = scale * shape.hidden * per_token
     rows, each = _logits(setup)
     logits = max(each * rows * shape.vocabulary, _second_head_gradient(setup))
+    norm = _norm_backward(setup)
+    if norm > hidden + logits:
+        return term(N_("last norm"), norm, f"{tokens} x {norm / tokens:.0f}")
     return term(N_("loss head"), hidden + logits, f"{hidden:.0f} + {each:g} x {rows} x {shape.vocabulary}")
+
+
+def _norm_backward(setup: Setup) -> float:
+    """The backward of the last norm, where a function makes it: its input, the gradient, and fp32 temporaries."""
+    if setup.profile.norm == "eager" or not setup.profile.is_native:
+        return 0.0
+    each = 2 * setup.element_bytes + NORM_FP32
+    return float(each * setup.shape.hidden * setup.pass_tokens)
 
 
 def _logits(setup: Setup) -> tuple[int, float]:
@@ -119,8 +142,12 @@ def _mlp_width(shape: ModelShape) -> int:
 def _recompute(setup: Setup) -> float:
     """Bytes at the peak of a recomputed block's backward; the blocks between two checkpoints are saved whole."""
     blocks, kept = shapes.moved(setup.shape, setup.adaptation).blocks, _widest(setup)
-    mlp = max(kept.mlp, BACKWARD_MLP * setup.compute_bytes * _mlp_width(setup.shape))
-    hidden = BACKWARD_HIDDEN * setup.element_bytes * setup.shape.hidden
+    used = setup.profile
+    form = "eager" if max(setup.dropout, getattr(setup.adaptation, "dropout", 0.0)) else used.swiglu
+    mlp = max(kept.mlp, BACKWARD_MLP[form] * setup.compute_bytes * _mlp_width(setup.shape))
+    hidden = (
+        BACKWARD_HIDDEN[used.norm if used.is_native else "eager"] * setup.element_bytes * setup.shape.hidden
+    )
     further = min(setup.checkpointing_layers, sum(blocks.values())) - 1
     each = kept.rest + mlp + hidden + _peft_inputs(setup)
     return each * setup.pass_tokens + kept.fixed + further * kept.total(setup.pass_tokens)
@@ -143,10 +170,11 @@ def _widest(setup: Setup) -> Saved:
 
 def _temporaries(setup: Setup, kept: Saved) -> float:
     """What a block's backward has beside what was kept for it; a function that makes things again has more."""
-    shape, c = setup.shape, setup.compute_bytes
-    width = _mlp_width(shape)
-    mlp = max(UNSAVED_MLP * c * width, BACKWARD_MLP * c * width - kept.mlp)
-    return mlp + c * UNSAVED_HIDDEN * shape.hidden
+    shape, c, used = setup.shape, setup.compute_bytes, setup.profile
+    width = c * _mlp_width(shape)
+    if used.swiglu == "function":
+        return BACKWARD_MLP[used.swiglu] * width - kept.mlp + c * shape.hidden
+    return UNSAVED_MLP * width + c * UNSAVED_HIDDEN * shape.hidden
 
 
 def dequantised(setup: Setup) -> Term:
@@ -161,8 +189,9 @@ def dequantised(setup: Setup) -> Term:
 def boundary(setup: Setup) -> Term:
     """Hidden states between two blocks: the gradient that travels, and the input of the first block."""
     tokens, hidden = setup.pass_tokens, setup.shape.hidden
-    size = BOUNDARY_TENSORS * setup.element_bytes * hidden * tokens
-    return term(N_("hidden states"), size, f"{BOUNDARY_TENSORS} x {tokens} x {hidden}")
+    tensors = 1 if setup.profile.is_native else BOUNDARY_TENSORS
+    size = tensors * setup.element_bytes * hidden * tokens
+    return term(N_("hidden states"), size, f"{tensors} x {tokens} x {hidden}")
 
 
 def tied_gradient(setup: Setup) -> Term:

@@ -52,6 +52,8 @@ Reference = Literal["none", "copy", "adapter_off", "precomputed"]
 adapter, or a file."""
 Sharding = Literal["none", "zero1", "zero2", "zero3", "fsdp2"]
 Base = Literal["dense", "nf4", "nf4_double", "int8", "gptq"]
+EAGER_NORM: Final = 6.0
+"""Bytes a unit that the last norm of the libraries keeps: an fp32 copy and its result."""
 PAIRED: Final = frozenset({"dpo", "reward"})
 """Objectives whose row is two sequences, the better and the worse one."""
 
@@ -204,7 +206,13 @@ def setup(plan: Plan, shape: ModelShape, stats: Counts | None, *, device: str = 
         share = min(1.0, stats.trained_tokens / stats.tokens)
     used = profile(NATIVE_CPU if where == "cpu" else NATIVE)
     if plan.layout.functions == "stock":
-        used = replace(used, norm="eager", swiglu="eager", adapter_math="adapter")
+        used = replace(
+            used,
+            norm="eager",
+            swiglu="eager",
+            adapter_math="adapter",
+            head=replace(used.head, per_hidden=EAGER_NORM),
+        )
     return Setup(
         shape=shape,
         adaptation=plan.adaptation,

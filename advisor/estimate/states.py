@@ -192,7 +192,17 @@ def block_gradients(setup: Setup) -> Term:
     """Gradients when the first block's backward runs: all but the embedding's, which comes after it."""
     found = shapes.moved(setup.shape, setup.adaptation)
     later = shapes.head_weights(setup.shape) if found.embedding and not setup.shape.tied else 0
+    if setup.profile.is_native:
+        later += _unmade(setup, next(iter(found.blocks)))
     return _gradients(setup, 0 if setup.accumulates else setup.trained - later, N_("gradients"))
+
+
+def _unmade(setup: Setup, moves: frozenset[str]) -> int:
+    """What moves in a block, without what its MLP's backward has a gradient of when it needs most."""
+    sizes = shapes.block_tensors(setup.shape)
+    return sum(sizes[name] for name in moves) - sizes.get("mlp.down_proj.weight", 0) * (
+        "mlp.down_proj.weight" in moves
+    )
 
 
 def last_block_gradients(setup: Setup) -> Term:
@@ -200,6 +210,8 @@ def last_block_gradients(setup: Setup) -> Term:
     blocks = shapes.moved(setup.shape, setup.adaptation).blocks
     sizes = shapes.block_tensors(setup.shape)
     own = max((sum(sizes[name] for name in block) for block in blocks), default=0)
+    if setup.profile.is_native:
+        own -= max((_unmade(setup, block) for block in blocks), default=0)
     return _gradients(setup, 0 if setup.accumulates else own, N_("gradients of the last block"))
 
 
