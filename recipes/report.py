@@ -118,6 +118,8 @@ class Training(Part):
     tokens: NonNegativeInt
     rows: NonNegativeInt
     rows_dropped: NonNegativeInt
+    rows_cut: NonNegativeInt = 0
+    """Rows that were longer than `data.length_tokens`, and of which the beginning or parts are trained."""
     first_loss: float
     last_loss: float
     held_out_loss: float | None

@@ -9,7 +9,7 @@ import bisect
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -63,6 +63,32 @@ def epoch_bins(lengths: Sequence[int], schedule: Schedule, epoch: int) -> list[B
         fullest = max(range(len(bins)), key=lambda number: sum(lengths[i] for i in bins[number]))
         bins.insert(0, bins.pop(fullest))
     return bins
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How documents lie in the flat rows of an epoch: `fill` is the share of their room that holds tokens."""
+
+    documents: int
+    bins: int
+    capacity_tokens: int
+    fill: float
+    fullest_tokens: int
+    documents_a_bin: float
+
+
+def packing(lengths: Sequence[int], schedule: Schedule) -> Packing:
+    """Count what packing came to; every epoch has as many bins, in another order."""
+    capacity = schedule.micro_batch_tokens
+    bins = best_fit_decreasing(lengths, range(len(lengths)), capacity)
+    return Packing(
+        documents=len(lengths),
+        bins=len(bins),
+        capacity_tokens=capacity,
+        fill=sum(lengths) / (len(bins) * capacity),
+        fullest_tokens=max(sum(lengths[i] for i in one) for one in bins),
+        documents_a_bin=len(lengths) / len(bins),
+    )
 
 
 def steps_of_epoch(lengths: Sequence[int], schedule: Schedule, processes: int) -> int:

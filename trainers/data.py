@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What is left to train on; `dropped` are the places of rows that were too long.
+    """What is left to train on; `dropped` are the places of rows that were too long, `cut` of those that were cut.
 
     `last_only` are rows of which only the last answer is trained, because the template writes earlier ones
     differently when more follows.
@@ -65,6 +65,7 @@ class Examples:
 
     kept: tuple[Example, ...]
     dropped: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
     last_only: tuple[str, ...] = ()
 
 
@@ -193,7 +194,7 @@ def masked(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
 
 
 def examples(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row], data: Data) -> Examples:
-    """Tokenise rows; texts become windows of `data.length_tokens`, conversations beyond it are dropped.
+    """Tokenise rows; texts become windows of `data.length_tokens`, conversations beyond it what `data.too_long` says.
 
     Raises:
         DatasetError: With all rows that cannot be trained (the first ones, and how many).
@@ -201,6 +202,7 @@ def examples(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row], data: Data
     kept: list[Example] = []
     flaws: list[_Flaw] = []
     dropped: list[str] = []
+    cut: list[str] = []
     last_only: list[str] = []
     for found in _masks(tokenizer, rows):
         if isinstance(found, _Flaw):
@@ -208,17 +210,37 @@ def examples(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row], data: Data
         elif found.example.row.kind == "text":
             kept += windows(found.example, data.length_tokens)
         elif len(found.example.ids) > data.length_tokens:
-            dropped.append(found.example.place)
+            parts = list(_shortened(found.example, data))
+            kept += parts
+            (cut if parts else dropped).append(found.example.place)
         else:
             kept.append(found.example)
             last_only += [found.example.place] if found.last_only else []
     if flaws:
         raise _unusable(flaws)
-    return Examples(tuple(kept), tuple(dropped), tuple(last_only))
+    return Examples(tuple(kept), tuple(dropped), tuple(cut), tuple(last_only))
+
+
+def _shortened(example: Example, data: Data) -> Iterator[Example]:
+    """What is left of a row that is too long: nothing, its beginning, or parts; none without a trained token.
+
+    Cutting in an answer leaves it without its end token, so nothing false is learned of where answers end.
+    """
+    match data.too_long:
+        case "refuse" | "drop":
+            return
+        case "truncate":
+            limit = data.length_tokens
+            parts = iter([Example(example.ids[:limit], example.trained[:limit], example.row)])
+        case "split":
+            parts = windows(example, data.length_tokens)
+        case _:
+            assert_never(data.too_long)
+    yield from (part for part in parts if any(part.trained))
 
 
 def windows(example: Example, length_tokens: int) -> Iterator[Example]:
-    """Split a text; windows share one token, so that each token but the first is a target exactly once."""
+    """Split a document; windows share one token, so that each token but the first is a target exactly once."""
     for start in range(0, max(1, len(example.ids) - 1), max(1, length_tokens - 1)):
         part = slice(start, start + length_tokens)
         trained = (False, *example.trained[part][1:])
@@ -235,7 +257,9 @@ def check_lengths(found: Examples, data: Data) -> None:
     if dropped and (data.too_long == "refuse" or not left):
         raise DatasetError(
             N_("{count} row(s) are longer than {limit} tokens"),
-            remedy=N_('raise data.length_tokens, shorten the rows, or set data.too_long = "drop"'),
+            remedy=N_(
+                'raise data.length_tokens, shorten the rows, or set data.too_long to "drop", "truncate" or "split"'
+            ),
             where=data.train,
             places=dropped,
             count=len(dropped),

@@ -18,7 +18,7 @@ LAST: Final = frozenset({"done", "stopped", "error"})
 """After one of these nothing follows: the line is the outcome."""
 KNOWN: Final = LAST | {
     *("start", "phase", "step", "heartbeat", "eval", "sample", "checkpoint", "changes_accepted"),
-    *("progress", "warn", "oom", "paused", "resumed", "stalled"),
+    *("progress", "packing", "warn", "oom", "paused", "resumed", "stalled"),
 }
 """Types that we can tell; a newer writer may know more, and those are skipped."""
 LINE_BYTES: Final = 2**20

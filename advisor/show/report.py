@@ -37,6 +37,8 @@ CELL = 13
 """Width of an arm's column: "100 (96-100)" and a space."""
 NAME = 20
 """A check may be called by 32 letters; the report has it in full."""
+SHOWN = 5
+"""More changes or rises than this help nobody; the file has them all."""
 SURE = 0.001
 
 
@@ -124,6 +126,8 @@ def _receipt(report: Report) -> Iterator[str]:
     )
     if training.rows_dropped:
         yield t(N_("dropped {count} row(s) that are too long"), count=training.rows_dropped)
+    if training.rows_cut:
+        yield t(N_("cut    {count} row(s) that are too long"), count=training.rows_cut)
     yield t(
         N_("loss   {first:.3f} to {last:.3f}"), first=training.first_loss, last=training.last_loss
     ) + _held_out(training)
@@ -142,6 +146,11 @@ def _receipt(report: Report) -> Iterator[str]:
         measured=units.seconds(duration.measured_seconds),
         predicted=_range(duration.predicted_low, duration.predicted_high),
     )
+    if training.risen_at:
+        steps = ", ".join(map(str, training.risen_at[:SHOWN]))
+        yield t(N_("rise   the loss stood well above its minimum at step {steps}"), steps=steps)
+    for change in training.changes[:SHOWN]:
+        yield t(N_("change {change}"), change=inert(change))
     yield t(N_("saved  {output}"), output=inert(training.output))
 
 

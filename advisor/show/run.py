@@ -109,6 +109,14 @@ def news(event: Event) -> str | None:
             return t(N_("going on at step {step}"), step=_whole(event, "step"))
         case "stalled":
             return t(N_("no progress: {message}"), message=_clean(event.text("reason")))
+        case "packing":
+            return t(
+                N_("{documents} documents in {bins} flat rows, {fill} full, {each:.1f} in each"),
+                documents=_whole(event, "documents"),
+                bins=_whole(event, "bins"),
+                fill=units.percent(event.number("fill") or 0),
+                each=event.number("documents_a_bin") or 0,
+            )
         case "changes_accepted":
             return t(N_("going on with changes: {message}"), message=_clean(_changes(event)))
         case "start" if _whole(event, "resumed_from"):

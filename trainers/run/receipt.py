@@ -50,6 +50,7 @@ def trained(job: Job[Plan], rows: Rows, learned: Learned, quantity: Quantity) ->
         tokens=progress.tokens,
         rows=len({example.place for example in rows.learned}),
         rows_dropped=rows.dropped,
+        rows_cut=rows.cut,
         first_loss=_told(progress.first_loss),
         last_loss=_told(progress.last_loss),
         held_out_loss=learned.held_out_loss,

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -38,7 +38,8 @@ LOOK_STEPS: Final = 10
 class Rows:
     """The rows of a run: as they are judged, and in tokens.
 
-    `watched` are held-out rows whose loss is looked at while training; `dropped` counts rows that were too long.
+    `watched` are held-out rows whose loss is looked at while training. Of the rows that were too long, `dropped`
+    counts those that were left out, `cut` those of which something is trained.
     """
 
     train: tuple[Row, ...]
@@ -46,6 +47,7 @@ class Rows:
     learned: tuple[Example, ...] = ()
     watched: tuple[Example, ...] = ()
     dropped: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
     course = _Course(job, policy, learner, optimizer, engine, peak, rows.watched, steps)
     progress = _restored(course)
     _begin(course, progress)
+    job.log.emit("packing", **asdict(batches.packing(lengths, schedule)))
     groups = batches.groups(
         rows.learned,
         schedule,

@@ -162,6 +162,16 @@ def _tokenised(job: Job[Plan], policy: Policy) -> Rows:
             limit=job.plan.data.length_tokens,
             places=", ".join(found.dropped[:5]),
         )
+    if found.cut:
+        _warn(
+            job.log,
+            "D0203",
+            N_("{count} row(s) are longer than {limit} tokens and are cut ({how}): {places}"),
+            count=len(found.cut),
+            limit=job.plan.data.length_tokens,
+            how=job.plan.data.too_long,
+            places=", ".join(found.cut[:5]),
+        )
     if found.last_only:
         _warn(
             job.log,
@@ -172,7 +182,7 @@ def _tokenised(job: Job[Plan], policy: Policy) -> Rows:
     judged = rows.held_out[: job.plan.evaluation.rows]
     watched = data.examples(policy.tokenizer, judged, job.plan.data).kept
     check_context([*found.kept, *watched], policy.context_tokens, str(job.files.recipe))
-    return replace(rows, learned=found.kept, watched=watched, dropped=len(found.dropped))
+    return replace(rows, learned=found.kept, watched=watched, dropped=len(found.dropped), cut=len(found.cut))
 
 
 def _settled(job: Job[Plan], policy: Policy, engine: Engine) -> Job[Plan]:
