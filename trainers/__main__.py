@@ -1,4 +1,4 @@
-"""`python -m trainers`: run a recipe, measure a model, or run a recipe dry; by hand, under the advisor, or behind torchrun.
+"""`python -m trainers`: run a recipe, measure a model, run a recipe dry, or merge an adapter; by hand, under the advisor, or behind torchrun.
 
 Several processes: `python -m trainers run RECIPE --nproc N` on this computer; on several, behind torchrun on each:
 `torchrun --nnodes=... --nproc-per-node=... -m trainers run RECIPE --run-dir DIR`.
@@ -36,6 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "measure":
             return measure(options.probe, options.run)
+        if options.verb == "merge":
+            return _merge(options.source, options.out)
         if options.verb == "dry-run":
             return _dry_run(options)
         return train(
@@ -50,6 +52,18 @@ def main(words: Sequence[str] | None = None) -> int:
         return failure.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+
+
+def _merge(source: Path, out: Path) -> int:
+    """Merge, and say how far the result is from base and adapter apart."""
+    try:
+        found = import_module("trainers.run.merge").merge(source, out)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        raise MissingPackage(str(error.name)) from None
+    sys.stdout.write(f"{out}: largest difference of a logit {found.difference:.2g} (of {found.largest:.3g})\n")
+    return Exit.OK
 
 
 def _dry_run(options: argparse.Namespace) -> int:
@@ -101,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--accept-changes", action="store_true", help="go on although recipe, data, base or versions changed"
     )
+    whole = verbs.add_parser("merge", help="merge the adapter of a run into its base: one whole model")
+    whole.add_argument("source", type=Path, metavar="RUN_OR_ADAPTER")
+    whole.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to; new or empty")
     probe = verbs.add_parser("measure", help="judge a model without training it")
     probe.add_argument("probe", type=Path, metavar="PROBE")
     probe.add_argument(

@@ -8,6 +8,7 @@ Failure (recipes.errors)
     +-- PickleRefused      weights that exist only as pickles, which can run code
     +-- CodeRefused        a model that wants its own code to run
     +-- Mismatch           things that do not belong together: an adapter and its base, a tokenizer and its model
+    +-- CannotMerge        an adapter that cannot become part of its base, or a place that is taken
     +-- DatasetError       rows that cannot be trained on, each with its place
     +-- ForeignDirectory   a directory that is not this run's
     +-- RunBusy            another process holds the run
@@ -84,6 +85,13 @@ class Mismatch(TrainerError):
 
     exit_code = Exit.USAGE
     code = "M0104"
+
+
+class CannotMerge(TrainerError):
+    """An adapter that cannot become part of its base, or a place that is taken."""
+
+    exit_code = Exit.USAGE
+    code = "M0105"
 
 
 class DatasetError(TrainerError):

@@ -31,6 +31,7 @@ from advisor.estimate.setup import setup
 from advisor.estimate.time import Timing
 from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, propose, run_name, timed
 from advisor.plan.judging import evaluation
+from advisor.plan.methods import METHODS
 from advisor.plan.proposal import Proposal, Reason
 from advisor.text import N_, inert, t
 from advisor.units import gib, seconds
@@ -104,6 +105,11 @@ class Draft:
     help=t(N_("The method (default: as the facts say, else sft_lora).")),
 )
 @click.option(
+    "--method",
+    type=click.Choice(tuple(METHODS)),
+    help=t(N_("Another way to move the weights than the leaves have, in its usual form.")),
+)
+@click.option(
     "--fact",
     "facts",
     multiple=True,
@@ -150,6 +156,7 @@ def command(
     model: str,
     output: Path,
     leaf: str | None,
+    method: str | None,
     facts: Sequence[str],
     facts_file: Path | None,
     measured: Path | None,
@@ -176,7 +183,7 @@ def command(
     warn(converted)
     train, judged = split(converted.rows, held_out, SEED)
     sources = Sources(facts=facts_file, flags=facts, report=measured)
-    leaf = leaf or _decided(sources, facts_of(converted.rows))
+    leaf = method or leaf or _decided(sources, facts_of(converted.rows))
     files = RowFiles(TRAIN, store.sum_of(train), HELD_OUT, store.sum_of(judged))
     counted = stats(train, base.directory)
     judged_by = evaluation(

@@ -8,7 +8,8 @@ import click
 
 from advisor.cli import voice, watch
 from advisor.errors import BadValue
-from advisor.run import shelf
+from advisor.run import shelf, start
+from advisor.show import merge as show_merge
 from advisor.show import report as show_report
 from advisor.show import run as show_run
 from advisor.show.columns import columns
@@ -112,6 +113,31 @@ def stop(name: str, root: Path) -> None:
     run = shelf.find(root, name)
     shelf.wish(run, "stop")
     voice.note(N_("{run} stops after its present step, and saves"), run=run.path.name)
+
+
+@command.command(help=t(N_("Merge the adapter of a run into its base: one whole model in a new directory.")))
+@NAME
+@ROOT
+@JSON
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help=t(N_("The directory of the merged model: new or empty.")),
+)
+@click.pass_context
+def merge(ctx: click.Context, name: str, root: Path, out: Path, as_json: bool) -> None:
+    """Let the trainer merge, and say what it measured."""
+    found = start.merged(shelf.find(root, name), out)
+    if isinstance(found, int):
+        ctx.exit(found)
+    if as_json:
+        voice.envelope("runs-merge", {**found, "output": str(out)})
+        return
+    for line in show_merge.merged(found, str(out)):
+        click.echo(line)
 
 
 @command.command(help=t(N_("Delete a run that does not go, with its checkpoints.")))

@@ -12,6 +12,7 @@ from advisor.catalog.gpus import Hardware
 from advisor.catalog.models import ModelShape
 from advisor.data.stats import DataStats
 from advisor.estimate.shapes import parameters
+from advisor.plan.methods import METHODS, SMALL_TEXT, USUAL_TEXT, Method, rated
 from advisor.plan.proposal import Reason
 from advisor.units import count
 from recipes.plan import Adaptation, Full, LastLayers, Lora
@@ -205,7 +206,7 @@ def learning_rate(
     adaptation: Adaptation, shape: ModelShape, stats: DataStats, epochs_: float, rows: int
 ) -> Choice[float]:
     """The rate of the method and the model's size; halved for little data, scaled with the root of the batch."""
-    rates = LORA_RATES if isinstance(adaptation, Lora) else FULL_RATES
+    rates = LORA_RATES if isinstance(adaptation, Lora) else _rates_of(adaptation) or FULL_RATES
     size = parameters(shape)
     base = next(rate for rate in rates if size < rate.parameters)
     halved = stats.rows < FEW_ROWS or epochs_ > 3
@@ -214,8 +215,21 @@ def learning_rate(
         "base": f"{base.value:g}",
         "factor": f"{factor:.2g}",
         "size": count(size),
+        "method": adaptation.kind,
     }
     return Choice(_two_digits(base.value * factor), Reason(base.text, values, base.source))
+
+
+def _rates_of(adaptation: Adaptation) -> tuple[Rate, ...]:
+    """The rates of a method that is asked for by name; none where it is one of those above."""
+    match rated(adaptation):
+        case (_, Method(small=float(small), rate=float(usual), rate_source=source)):
+            return (
+                Rate(SMALL, small, SMALL_TEXT, "embedded-example"),
+                Rate(float("inf"), usual, USUAL_TEXT, source),
+            )
+        case _:
+            return ()
 
 
 def _two_digits(value: float) -> float:
@@ -279,7 +293,7 @@ def steps(stats: DataStats, epochs_: float, micro_tokens: int, accumulation_: in
 
 
 def adaptation(leaf: str, shape: ModelShape, stats: DataStats) -> tuple[Adaptation, dict[str, Reason]] | None:
-    """What moves, for a leaf of the decision graph, with a reason for each field; None for other leaves."""
+    """What moves, for a leaf of the decision graph or a method by name, with its reasons; None for other leaves."""
     match leaf:
         case "sft_full":
             text = N_("every weight moves: far data, and enough of it")
@@ -293,6 +307,12 @@ def adaptation(leaf: str, shape: ModelShape, stats: DataStats) -> tuple[Adaptati
             return _lora(stats, "dense")
         case "sft_qlora":
             return _lora(stats, "nf4")
+        case _ if leaf in METHODS:
+            method = METHODS[leaf]
+            if isinstance(method.adaptation, Lora):
+                reasons = lora_reasons(method.adaptation, method.why)
+                return method.adaptation, {**reasons, "adaptation.kind": method.why}
+            return method.adaptation, {"adaptation.kind": method.why}
         case _:
             return None
 

@@ -1,5 +1,6 @@
 """Start a trainer as a process of its own, which outlives whoever started it."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from advisor.errors import Busy, MissingPackage, NoRoom
 from advisor.run.directory import ATTEMPT, CONTROL, MARKER, OUTPUT, PROBE, RECIPE, WISHES, Run, alive
@@ -16,6 +17,9 @@ from recipes.words import N_
 
 NEEDED: Final = ("torch", "transformers", "peft", "accelerate", "safetensors")
 """What every run imports; a part that only some need (bitsandbytes) is asked for by the trainer itself."""
+
+MERGED: Final = "merge.json"
+"""Where the trainer leaves what a merge came to, beside the merged model."""
 
 KEPT: Final = frozenset(
     {
@@ -128,6 +132,29 @@ def command(
         *(flag for flag, wished in wishes.items() if wished),
         *(("--nproc", str(nproc)) if nproc else ()),
     ]
+
+
+def merged(run: Run, out: Path) -> dict[str, Any] | int:
+    """Merge the adapter of a run in a process of its own; what the trainer measured, or its exit code.
+
+    What goes wrong it says itself, on standard error.
+
+    Raises:
+        MissingPackage: The [train] extra is not installed.
+    """
+    needs()
+    words = [*(sys.executable, "-P", "-m", "trainers", "merge", str(run.path)), "--out", str(out)]
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=environment(os.environ),
+        check=False,
+    )
+    if done.returncode:
+        return done.returncode
+    found: dict[str, Any] = json.loads((out / MERGED).read_bytes())
+    return found
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
