@@ -1,10 +1,13 @@
 """Write recipes (a plan as TOML, with the reason above each value) and guides. The only place that uses Jinja."""
 
 import json
+import math
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,6 +17,21 @@ from recipes.plan import Part, Plan
 
 WIDTH: Final = 100
 """Columns of a comment: a recipe is read in an editor and in a terminal."""
+LAUNCHES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "torchrun": {"launch.sh": "torchrun.sh.jinja"},
+        "slurm": {"train.sbatch": "slurm.sbatch.jinja"},
+        "accelerate": {"launch.sh": "accelerate.sh.jinja", "accelerate.yaml": "accelerate.yaml.jinja"},
+        "deepspeed": {"deepspeed.json": ""},
+    }
+)
+"""Ways to start several processes: their files, and the template of each (JSON has a writer of its own)."""
+CORES: Final = 8
+"""CPU cores asked for each GPU: what clusters usually have for one."""
+SPARE: Final = 1.5
+"""So many times the predicted time is asked of a cluster; a run that needs more is submitted again, and goes on."""
+MINUTES: Final = 15
+"""Minutes asked beside: the model is loaded, and judged before and after."""
 
 
 def write(plan: Plan, why: Mapping[str, str]) -> str:
@@ -50,12 +68,76 @@ def changed(text: str, values: Mapping[str, str | float | bool], why: str) -> st
     return "\n".join(lines)
 
 
+def launch(target: str, plan: Plan) -> dict[str, str]:
+    """The files that start the trainer of a recipe in several processes, by name; they stand beside `recipe.toml`.
+
+    Args:
+        target: One of `LAUNCHES`.
+        plan: What is trained, and in how many processes on how many computers.
+
+    Raises:
+        ValueError: A name that no shell file may hold.
+    """
+    layout, predicted = plan.layout, plan.predicted
+    seconds = predicted.seconds_high if predicted else None
+    each = layout.processes // layout.nodes
+    values = {
+        "name": plan.name,
+        "processes": layout.processes,
+        "nodes": layout.nodes,
+        "each": each,
+        "sharding": layout.sharding,
+        "cores": each * CORES,
+        "minutes": None if seconds is None else MINUTES + math.ceil(seconds * SPARE / 60),
+    }
+    if target == "deepspeed":
+        return {"deepspeed.json": json.dumps(_zero(plan), indent=2, allow_nan=False) + "\n"}
+    return {
+        name: _environment().get_template(f"launch/{template}").render(values)
+        for name, template in LAUNCHES[target].items()
+    }
+
+
+def _zero(plan: Plan) -> dict[str, object]:
+    """The settings of DeepSpeed's ZeRO (Rajbhandari et al., 2020) for a plan, all of them numbers, none `auto`."""
+    schedule, layout = plan.schedule, plan.layout
+    stage = 3 if layout.sharding == "zero3" else 2
+    zero: dict[str, object] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    if stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    return {
+        "bf16": {"enabled": plan.model.dtype == "bfloat16"},
+        "fp16": {"enabled": plan.model.dtype == "float16"},
+        "zero_optimization": zero,
+        "gradient_clipping": schedule.clip_norm,
+        "gradient_accumulation_steps": schedule.accumulation,
+        "train_micro_batch_size_per_gpu": 1,  # one flat row of documents
+        "train_batch_size": schedule.accumulation * layout.processes,
+    }
+
+
 def guide(name: str, language: str, values: Mapping[str, object]) -> str:
     """Render a page of the starting kit, such as "prompt", in `language` ("en", "zh").
 
     The templates are ours and constant; every value passes a typed filter, so no value becomes markup.
     """
     return _environment().get_template(f"guide/{name}.{language}.md.jinja").render(values)
+
+
+def sh(text: str) -> str:
+    """Write `text` as one word of a shell.
+
+    Raises:
+        ValueError: A line break or another control character: no file of ours holds one.
+    """
+    if not text.isprintable():
+        raise ValueError(f"not a word for a shell: {text!r}")
+    return shlex.quote(text)
+
+
+def whole(value: int) -> str:
+    """Write a whole number in digits alone."""
+    return str(int(value))
 
 
 def toml(value: str | float | bool | tuple[str, ...]) -> str:
@@ -132,5 +214,6 @@ def _environment() -> Environment:
     )
     environment.filters |= {"toml": toml, "remark": remark, "key": key, "rendered": rendered}
     environment.filters |= {"plain": plain, "code": code, "number": number, "share": share, "span": span}
+    environment.filters |= {"sh": sh, "whole": whole}
     environment.tests["part_of_plan"] = lambda value: isinstance(value, Part)
     return environment

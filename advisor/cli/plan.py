@@ -109,7 +109,7 @@ def command(
     chosen = _picked(found, pick)
     plan = proposal(chosen)
     if output is not None:
-        written(Draft(plan, train, held_out, chosen.wanted.leaf), output, script=False)
+        written(Draft(plan, train, held_out, chosen.wanted.leaf), output, {})
     if as_json:
         ranked = [_row(number, one) for number, one in enumerate(found, 1)]
         voice.envelope(

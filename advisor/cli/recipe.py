@@ -39,7 +39,7 @@ from recipes.errors import RecipeError
 from recipes.plan import Plan, Predicted, digest
 from recipes.read import read
 from recipes.rows import Row
-from recipes.write import toml, write
+from recipes.write import LAUNCHES, launch, toml, write
 
 RECIPE: Final = "recipe.toml"
 TRAIN: Final = "train.rows.jsonl"
@@ -47,7 +47,18 @@ HELD_OUT: Final = "held_out.rows.jsonl"
 SCRIPT: Final = "train.py"
 SCRIPT_RECIPE: Final = "recipe.json"
 SCRIPT_NOTES: Final = "recipe.export.json"
-OURS: Final = frozenset({RECIPE, TRAIN, HELD_OUT, SCRIPT, SCRIPT_RECIPE, SCRIPT_NOTES, "output"})
+OURS: Final = frozenset(
+    {
+        RECIPE,
+        TRAIN,
+        HELD_OUT,
+        SCRIPT,
+        SCRIPT_RECIPE,
+        SCRIPT_NOTES,
+        "output",
+        *(n for t in LAUNCHES.values() for n in t),
+    }
+)
 """Everything that may stand in a directory of ours; a run directory has more and is not touched."""
 EARLIER: Final = "recipe.{}.earlier.toml"
 """A recipe that a later one replaced."""
@@ -143,10 +154,15 @@ class Draft:
 )
 @click.option(
     "--target",
-    type=click.Choice(["recipe", "script"]),
+    type=click.Choice(["recipe", "script", *LAUNCHES]),
     default="recipe",
     show_default=True,
-    help=t(N_("What to write: a recipe for `advisor train`, or a script beside it that needs no advisor.")),
+    help=t(
+        N_(
+            "What to write: a recipe for `advisor train`; beside it a script that needs no advisor, "
+            "or files that start several processes."
+        )
+    ),
 )
 @click.option("-n", "--dry-run", is_flag=True, help=t(N_("Say what would be written; write nothing.")))
 @click.option("--json", "as_json", is_flag=True, help=t(N_("One JSON object on stdout.")))
@@ -196,8 +212,9 @@ def command(
     draft = Draft(proposal, train, judged, leaf)
     if target == "script":
         _trainable_by_script(draft.plan)
+    beside = _beside(draft.plan, target)
     if not dry_run:
-        written(draft, output, script=target == "script")
+        written(draft, output, beside)
     if as_json:
         voice.envelope("recipe", _told(draft, output, target, dry_run=dry_run))
     else:
@@ -379,8 +396,8 @@ def _estimated(proposal: Proposal, settings: Mapping[str, object], wanted: Wante
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def written(draft: Draft, directory: Path, *, script: bool) -> None:
-    """Write the rows, then the script, and the recipe last: where it stands, all of it does.
+def written(draft: Draft, directory: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the rows, then what stands beside, and the recipe last: where it stands, all of it does.
 
     Raises:
         NoRoom: Something could not be written.
@@ -391,9 +408,8 @@ def written(draft: Draft, directory: Path, *, script: bool) -> None:
         raise store.no_room(directory, error) from None
     store.write(directory / TRAIN, draft.train)
     store.write(directory / HELD_OUT, draft.held_out)
-    if script:
-        for name, content in script_files(draft.plan).items():
-            store.write_whole(directory / name, [content])
+    for name, content in beside.items():
+        store.write_whole(directory / name, [content])
     why = {key: t(reason.text, **reason.values) for key, reason in draft.proposal.why.items()}
     text = write(draft.plan, why).encode()
     _kept(directory, text)
@@ -407,6 +423,23 @@ def _kept(directory: Path, text: bytes) -> None:
         aside = next(name for number in count(1) if not (name := directory / EARLIER.format(number)).exists())
         recipe.rename(aside)
         voice.note(N_("the recipe that was there is kept as {name}"), name=str(aside))
+
+
+def _beside(plan: Plan, target: str) -> dict[str, bytes]:
+    """The files of a target, by name.
+
+    Raises:
+        BadValue: The plan has nothing that the target could say.
+    """
+    if target == "script":
+        return script_files(plan)
+    if target == "deepspeed" and plan.layout.sharding not in {"zero2", "zero3"}:
+        raise BadValue(
+            N_("DeepSpeed divides by ZeRO, and the plan has layout.sharding = {sharding!r}"),
+            remedy=N_("say --set layout.sharding=zero2 (or zero3)"),
+            sharding=plan.layout.sharding,
+        )
+    return {name: text.encode() for name, text in launch(target, plan).items()} if target in LAUNCHES else {}
 
 
 def script_files(plan: Plan) -> dict[str, bytes]:
@@ -452,15 +485,19 @@ def _said(draft: Draft, directory: Path, target: str, *, dry_run: bool) -> Itera
         yield t(N_("time    {low} to {high}"), low=low, high=high)
     for reason in found.concessions:
         yield f"  - {inert(t(reason.text, **reason.values))}"
+    for name in _beside(plan, target):
+        yield t(N_("beside  {path}"), path=inert(str(directory / name)))
     yield t(N_("next    {command}"), command=inert(_next(directory, target)))
 
 
 def _next(directory: Path, target: str) -> str:
-    words = (
-        ["python", str(directory / SCRIPT)]
-        if target == "script"
-        else ["advisor", "train", str(directory / RECIPE)]
-    )
+    if target == "slurm":
+        return f"cd {shlex.quote(str(directory))} && sbatch train.sbatch"
+    words = {
+        "script": ["python", str(directory / SCRIPT)],
+        "torchrun": ["bash", str(directory / "launch.sh")],
+        "accelerate": ["bash", str(directory / "launch.sh")],
+    }.get(target, ["advisor", "train", str(directory / RECIPE)])
     return shlex.join(words)
 
 
@@ -470,7 +507,7 @@ def _told(draft: Draft, directory: Path, target: str, *, dry_run: bool) -> dict[
         RECIPE,
         TRAIN,
         HELD_OUT,
-        *(SCRIPT, SCRIPT_RECIPE, SCRIPT_NOTES)[: 3 if target == "script" else 0],
+        *_beside(draft.plan, target),
     ]
     return {
         "directory": str(directory),

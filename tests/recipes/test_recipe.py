@@ -101,7 +101,8 @@ def test_a_recipe_with_any_character_changed_is_read_or_refused_but_never_crashe
 
 
 def test_every_slot_of_the_template_ends_in_a_typed_filter():
-    typed = {False: {"toml", "remark", "key", "rendered"}, True: {"plain", "code", "number", "share", "span"}}
+    prose = {"plain", "code", "number", "share", "span"}
+    typed = {"guide": prose, "launch": {"sh", "whole"}, "": {"toml", "remark", "key", "rendered"}}
     environment = _environment()
     for name in environment.list_templates(filter_func=lambda name: name.endswith(".jinja")):
         source, *_ = environment.loader.get_source(environment, name)
@@ -109,7 +110,7 @@ def test_every_slot_of_the_template_ends_in_a_typed_filter():
             slots = [node for node in output.nodes if not isinstance(node, nodes.TemplateData)]
 
             assert all(
-                isinstance(s, nodes.Filter) and s.name in typed[name.startswith("guide/")] for s in slots
+                isinstance(s, nodes.Filter) and s.name in typed[name.rpartition("/")[0]] for s in slots
             )
 
 
