@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from advisor.catalog.models import ModelShape, models
+from advisor.estimate import states
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.profiles import NATIVE, Profile, profile
 from advisor.estimate.setup import Setup
@@ -107,10 +108,18 @@ def table(vram_bytes: int, seq_tokens: int = 2048) -> tuple[FitRow, ...]:
 
 def _largest(method: str, vram_bytes: int, seq_tokens: int) -> FitRow | None:
     for shape in sorted(_estimated(models().values()), key=parameters, reverse=True):
+        if _at_rest(shape, method, seq_tokens) >= vram_bytes:
+            continue
         found = row(shape, method, vram_bytes, seq_tokens=seq_tokens)
         if found.verdict == "fits":
             return replace(found, largest=True)
     return None
+
+
+def _at_rest(shape: ModelShape, method: str, seq_tokens: int) -> int:
+    """Bytes of weights and moments alone: what no moment is below, and quickly known."""
+    one = configuration(shape, method, seq_tokens=seq_tokens)
+    return states.weights(one).bytes + states.optimizer(one).bytes
 
 
 def _estimated(shapes: Iterable[ModelShape]) -> Iterator[ModelShape]:
