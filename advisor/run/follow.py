@@ -5,14 +5,16 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
 from advisor.run.directory import ATTEMPT, OUTPUT, REPORT, Run, alive
+from advisor.run.stall import Stall, Watch
 from recipes.exits import Exit
-from recipes.report import Event
+from recipes.report import EVENTS_VERSION, Event
 
 LAST: Final = frozenset({"done", "stopped", "error"})
 """After one of these nothing follows: the line is the outcome."""
@@ -30,21 +32,34 @@ CHUNK_BYTES: Final = 2**18
 def follow(run: Run, poll_s: float = POLL_SECONDS) -> Iterator[Event]:
     """Yield the events of a run from its offset on, as they are written.
 
-    Ends after `done`, `stopped` or `error`, or when the process is dead and all that it wrote was read. Lines
+    A run that lives and gets nowhere is told once with an event `stalled` of our own. Ends after `done`, `stopped` or `error`, or when the process is dead and all that it wrote was read. Lines
     that are torn, not JSON, or of an unknown type are skipped. Text is as it was written: clean it with `inert`
     before it meets a terminal.
     """
-    offset = run.offset
+    offset, began = run.offset, time.monotonic()
+    watch, told = Watch(began, began), False
     while True:
         lives = alive(run)  # asked before reading: what was written before death is read after it
         for event, after in events(run.events, offset):
             offset = after
+            watch = watch.after(event, time.monotonic())
             yield event
             if event.type in LAST:
                 return
         if not lives:
             return
+        stall = watch.stall(time.monotonic())
+        if stall and not told:
+            yield stalled(stall)
+        told = stall is not None
         time.sleep(poll_s)
+
+
+def stalled(stall: Stall) -> Event:
+    """A stall as an event; it is the reader's, and stands in no file."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    facts = {"seconds": stall.seconds, "phase": stall.phase, "step": stall.step, "silent": stall.silent}
+    return Event(v=EVENTS_VERSION, seq=0, t=now, mono=time.monotonic(), type="stalled", **facts)
 
 
 def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:

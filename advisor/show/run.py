@@ -108,7 +108,7 @@ def news(event: Event) -> str | None:
         case "resumed":
             return t(N_("going on at step {step}"), step=_whole(event, "step"))
         case "stalled":
-            return t(N_("no progress: {message}"), message=_clean(event.text("reason")))
+            return stalled(event)
         case "packing":
             return t(
                 N_("{documents} documents in {bins} flat rows, {fill} full, {each:.1f} in each"),
@@ -123,6 +123,18 @@ def news(event: Event) -> str | None:
             return t(N_("resumed from step {step}"), step=_whole(event, "resumed_from"))
         case _:
             return None
+
+
+def stalled(event: Event) -> str:
+    """That a run gets nowhere: since when, where, and whether it says at least that it lives."""
+    values = {
+        "time": units.seconds(event.number("seconds") or 0),
+        "phase": t(PHASES.get(event.text("phase"), event.text("phase"))),
+        "step": _whole(event, "step"),
+    }
+    if (event.model_extra or {}).get("silent"):
+        return t(N_("stalled: not a word for {time} ({phase}, step {step}); its process is there"), **values)
+    return t(N_("stalled: no progress for {time} ({phase}, step {step}); its process lives"), **values)
 
 
 def ending(

@@ -167,6 +167,11 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     divided.put(model, optimizer, saved, _read(checkpoint.path, "optimizer"))
 
 
+def count(home: Path) -> int:
+    """How many checkpoints are there, whole or not."""
+    return len(_all(home))
+
+
 def prune(home: Path, keep: int) -> None:
     """Remove all but the newest `keep`; called after a new one has verified, never before."""
     for old in _all(home)[keep:]:

@@ -9,7 +9,7 @@ from recipes.plan import Schedule
 from trainers.optim.exact import ExactAdamW
 from trainers.optim.rate import learning_rate
 
-__all__ = ["adamw", "begin_anew", "learning_rate"]
+__all__ = ["adamw", "begin_anew", "learning_rate", "saved_bytes"]
 
 
 def adamw(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -57,6 +57,21 @@ def begin_anew(optimizer: torch.optim.Optimizer) -> int:
                 state.update({"low": low} if low is not None and "low" in wanted else {})
             forgotten += 1
     return forgotten
+
+
+def saved_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of a checkpoint: the weights that move, and what the optimizer will keep of them."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    weights = [weight for group in inner.param_groups for weight in group["params"]]
+    return sum(weight.nbytes + _state_bytes(inner, weight) for weight in weights)
+
+
+def _state_bytes(optimizer: torch.optim.Optimizer, weight: Tensor) -> int:
+    if isinstance(optimizer, ExactAdamW):
+        return sum(
+            value.nbytes for value in optimizer.begin(torch.empty_like(weight, device="meta")).values()
+        )
+    return 2 * weight.nbytes
 
 
 def _form(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, torch.dtype]:

@@ -29,6 +29,7 @@ from trainers.policy.source import sum_of
 from trainers.run import Job, method
 from trainers.run.control import LOOK_SECONDS, Stopped, Wish
 from trainers.run.equip import equip
+from trainers.run.room import check_room
 
 LOOK_STEPS: Final = 10
 """How often, at least, a GPU is asked how the steps went; until then it never waits for the host."""
@@ -104,6 +105,9 @@ def learn(job: Job[Plan], policy: Policy, rows: Rows, engine: Engine, peak: Peak
     steps = batches.steps_of_run(lengths, schedule, engine.processes)
     course = _Course(job, policy, learner, optimizer, engine, peak, rows.watched, steps)
     progress = _restored(course)
+    if engine.rank == 0:
+        there = protocol.count(job.files.checkpoints)
+        check_room(plan, job.files.root, policy, optimizer, there=there)
     _begin(course, progress)
     job.log.emit("packing", **asdict(batches.packing(lengths, schedule)))
     groups = batches.groups(

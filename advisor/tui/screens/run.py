@@ -3,6 +3,8 @@
 from asyncio import to_thread
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
+from time import monotonic
 from typing import ClassVar, Literal
 
 from textual.binding import Binding, BindingType
@@ -12,11 +14,13 @@ from textual.widget import Widget
 from advisor.plan.proposal import Reason
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
-from advisor.run.follow import events, outcome
+from advisor.run.follow import events, outcome, stalled
 from advisor.run.retry import again
+from advisor.run.stall import Stall, Watch
 from advisor.show.failure import problem
 from advisor.show.report import ARMS
 from advisor.show.run import PHASES, ending, line, news, retried
+from advisor.show.run import stalled as said_stalled
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.story import State, Story, tell
@@ -61,6 +65,8 @@ class RunScreen(Page[Left]):
         """Follow `run`; whoever started it may let it go on with less `tries` times, if memory runs out."""
         super().__init__()
         self.tries, self.going_on = tries, False
+        self.seen = Watch(monotonic(), monotonic())
+        self.stall: Stall | None = None
         self.followed, self.predicted_bytes = run, predicted_bytes
         self.run_name = name or run.path.name
         self.read_to, self.story = run.offset, Story()
@@ -97,12 +103,15 @@ class RunScreen(Page[Left]):
         new = [event for event, _ in found]
         self.read_to = found[-1][1] if found else self.read_to
         self.story = tell(self.story, new)
+        now = monotonic()
+        self.seen = reduce(lambda watch, event: watch.after(event, now), new, self.seen)
+        self.stall = self.seen.stall(now) if lives else None
         if not lives and not self.story.ended:
             self.story = replace(self.story, state="died")
         if self.story.state == "error" and self.tries and not self.going_on:
             self.tries, self.going_on = self.tries - 1, True
             self.run_worker(self._again())
-        if new or self.story.ended:
+        if new or self.story.ended or self.stall:
             self._show(new)
             self.refresh_bindings()
 
@@ -151,6 +160,8 @@ class RunScreen(Page[Left]):
         """What it does, or what to do when it does nothing more."""
         if self.story.state == "done":
             return t(N_("press Enter to go on"))
+        if self.stall and not self.story.ended:
+            return said_stalled(stalled(self.stall))
         progress = self.story.progress
         return line(replace(progress, left_seconds=None) if self.story.ended else progress)
 
