@@ -1,7 +1,10 @@
 """`advisor estimate`: the memory and time of a recipe, or of a model with each method, by part."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import click
@@ -9,6 +12,7 @@ import click
 from advisor.catalog.gpus import Hardware, hardware
 from advisor.catalog.models import ModelShape, model
 from advisor.cli import given, voice
+from advisor.estimate.cheaper import Change, cheaper
 from advisor.estimate.memory import LOWERED_BY, estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, profile
 from advisor.estimate.setup import Setup, Unsupported, setup
@@ -23,8 +27,31 @@ from advisor.show.batch import answer
 from advisor.text import N_, inert, t
 from advisor.units import count
 from recipes.exits import Exit
-from recipes.plan import Plan, method
+from recipes.plan import (
+    Adaptation,
+    Bottleneck,
+    Ia3,
+    Lora,
+    Plan,
+    Prefix,
+    PromptTuning,
+    PTuning,
+    method,
+)
 
+ADDED: Final[Mapping[str, Adaptation]] = MappingProxyType(
+    {
+        "dora": Lora(dora=True),
+        "lora_8bit": Lora(base="int8"),
+        "qdora": Lora(base="nf4", dora=True),
+        "bottleneck": Bottleneck(),
+        "prefix": Prefix(),
+        "p_tuning": PTuning(),
+        "prompt_tuning": PromptTuning(),
+        "ia3": Ia3(),
+    }
+)
+"""Further methods in their usual form, beside those that a plan chooses among."""
 MILLION: Final = 1e6
 """Time is told for a million tokens where nobody knows the data."""
 
@@ -35,7 +62,10 @@ MILLION: Final = 1e6
 @click.argument("recipe", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", "model_name", help=t(N_("A model of the catalogue, or a directory.")))
 @click.option(
-    "--method", type=click.Choice(["all", *METHODS]), default="all", help=t(N_("What moves (with --model)."))
+    "--method",
+    type=click.Choice(["all", *METHODS, *ADDED]),
+    default="all",
+    help=t(N_("What moves (with --model).")),
 )
 @click.option(
     "--seq", type=click.IntRange(1), default=2048, show_default=True, help=t(N_("Tokens of one row."))
@@ -107,19 +137,17 @@ def command(
     else:
         shape = model(model_name or "")
         used = profile(NATIVE_CPU if machine.kind == "cpu" else NATIVE)
-        names = METHODS if method == "all" else (method,)
+        names = (*METHODS, *ADDED) if method == "all" else (method,)
+        base = partial(
+            configuration,
+            shape,
+            seq_tokens=seq,
+            micro_batch=micro_batch,
+            used=used,
+            checkpointing=checkpointing,
+        )
         setups = [
-            (
-                name,
-                configuration(
-                    shape,
-                    name,
-                    seq_tokens=seq,
-                    micro_batch=micro_batch,
-                    used=used,
-                    checkpointing=checkpointing,
-                ),
-            )
+            (name, replace(base("lora"), adaptation=ADDED[name]) if name in ADDED else base(name))
             for name in names
         ]
     lines = [_line(name, found, machine) for name, found in setups]
@@ -195,7 +223,13 @@ def _model_of(plan: Plan, beside: Path) -> ModelShape:
 def _line(name: str, found: Setup, machine: Hardware) -> show.Line:
     estimated = estimate(found)
     seconds = training_seconds(found, MILLION, machine)
-    return show.Line(name, estimated, fit(estimated, machine.usable_bytes), seconds)
+    return show.Line(
+        name,
+        estimated,
+        fit(estimated, machine.usable_bytes),
+        seconds,
+        changes=cheaper(found, machine.usable_bytes),
+    )
 
 
 def _title(found: Setup) -> str:
@@ -232,6 +266,15 @@ def _data(line: show.Line, found: Setup, machine: Hardware) -> dict[str, object]
         "fits": line.fit == "fits",
         "seconds_per_million_tokens": line.seconds and {"low": line.seconds.low, "high": line.seconds.high},
         "warnings": list(estimated.warnings),
+        "would_fit": [_change(change) for change in line.changes],
+    }
+
+
+def _change(change: Change) -> dict[str, object]:
+    return {
+        "changes": [t(text) for text in change.texts],
+        "peak_allocated_bytes": change.estimate.allocated,
+        "peak_process_bytes": _interval(change.estimate.process),
     }
 
 

@@ -79,9 +79,10 @@ class Record:
 
     def choice(self, name: str, known: Mapping[str | None, str | None]) -> str | None:
         """One of several words, as `known` translates it."""
-        word = self.text(name)
+        said = self.text(name)
+        word = said and said.lower().replace("-", "").replace("_", "")
         if word not in known:
-            self.refuse(name, N_("one of its known words"), word or "")
+            self.refuse(name, N_("one of its known words"), said or "")
         return known[word]
 
     def inner(self, table: str, name: str) -> int | None:

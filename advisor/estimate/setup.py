@@ -77,7 +77,8 @@ class Setup:
     checkpointing: bool = False
     dtype: Dtype = "bfloat16"
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    exact_weights: bool = False
+    exact_weights: bool = True
+    """Whether the native trainer keeps the bits beside 16-bit weights that move which their type cannot hold."""
     checkpointing_layers: int = 1
     checkpointing_offload: bool = False
     objective: Objective = "sft"
@@ -92,6 +93,8 @@ class Setup:
     """Of adapters, where the adaptation cannot say it."""
     extra_modules: tuple[str, ...] = ()
     """Modules that adapters are trained beside, as whole copies ("embed_tokens", "lm_head")."""
+    steps_in_backward: bool = False
+    """Whether each weight moves as soon as its gradient is there, and the gradient is freed."""
     foreign: Foreign | None = None
     """A method of peft alone, in place of the adaptation."""
 
@@ -186,7 +189,7 @@ class Setup:
     def moves_by(self) -> Optimizer:
         """The optimizer: the profile's, unless moments of 8 bit or exact 16-bit weights are asked for."""
         name = self.profile.optimizer if self.optimizer == "adamw" else self.optimizer
-        rounded = self.exact_weights and self.trained_bytes == 2
+        rounded = self.exact_weights and self.trained_bytes == 2 and self.dtype == "bfloat16"
         if rounded and self.profile.is_native:
             name = {"adamw_fused": "adamw"}.get(name, name) + "_exact"
         return optimizer(name)
@@ -224,7 +227,7 @@ def setup(plan: Plan, shape: ModelShape, stats: Counts | None, *, device: str = 
         checkpointing=plan.schedule.checkpointing,
         dtype=plan.model.dtype,
         optimizer=plan.schedule.optimizer,
-        exact_weights=plan.schedule.exact_weights and plan.model.dtype == "bfloat16",
+        exact_weights=plan.schedule.exact_weights,
         checkpointing_layers=plan.schedule.checkpointing_layers,
         checkpointing_offload=plan.schedule.checkpointing_offload,
         processes=plan.layout.processes,

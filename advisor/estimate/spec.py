@@ -74,6 +74,8 @@ def described(fields: object) -> Setup:
         held="gptq" if (record.text("quant") or "").startswith("gptq") else None,
         dropout=record.share("lora_dropout") or 0.0,
         extra_modules=_extra_modules(record),
+        exact_weights=record.flag("exact_weights") is not False,
+        steps_in_backward=bool(record.flag("optimizer_in_backward")),
     )
 
 
@@ -114,7 +116,7 @@ _OBJECTIVES: Final = {
     "ppo": "ppo",
     "pretrain": "cpt",
     "reward": "reward",
-    "reward_model": "reward",
+    "rewardmodel": "reward",
     "rm": "reward",
     "sft": "sft",
 }
@@ -128,6 +130,8 @@ _SHARDINGS: Final = {
     "fsdp": "fsdp2",
     "fsdp1": "fsdp2",
     "fsdp2": "fsdp2",
+    "fsdpfullshard": "fsdp2",
+    "fullshard": "fsdp2",
 }
 _UNKNOWN_SHAPES: Final = frozenset({"fp8", "mxfp4", "fp4", "nvfp4"})
 
@@ -150,7 +154,7 @@ def _reference(record: Record) -> Reference:
     table = {
         None: None,
         "copy": "copy",
-        "adapter_off": "adapter_off",
+        "adapteroff": "adapter_off",
         "precomputed": "precomputed",
         "none": "none",
     }
@@ -199,7 +203,8 @@ def _shape(record: Record) -> ModelShape:
 
 def _moves(record: Record, shape: ModelShape) -> tuple[Adaptation, Foreign | None]:
     """What moves, as a recipe would say it, or as a method of peft alone."""
-    word, virtual = record.text("method"), record.whole("virtual_tokens")
+    virtual = record.whole("virtual_tokens")
+    word = (record.text("method") or "").replace("-", "_") or None
     match word:
         case None:
             raise unknown("method")

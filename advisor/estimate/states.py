@@ -217,6 +217,7 @@ def last_block_gradients(setup: Setup) -> Term:
 
 def _gradients(setup: Setup, weights: int, name: str) -> Term:
     each = setup.trained_bytes
+    weights = min(weights, _largest(setup)) if setup.steps_in_backward else weights
     size = weights * each / shards(setup, "gradients")
     return term(name, size, f"{count(weights)} x {each}{over(setup, 'gradients')}", kind="gradients")
 
@@ -226,6 +227,7 @@ def step_copies(setup: Setup) -> Term:
     mover, ranks = setup.moves_by, shards(setup, "optimizer")
     trained, each = setup.trained // ranks, setup.trained_bytes
     largest = min(trained, _largest(setup))
+    trained = largest if setup.steps_in_backward else trained
     size = mover.step(trained, largest, each)
     return term(
         N_("optimizer's copies"),

@@ -7,6 +7,7 @@ from rich.cells import cell_len, set_cell_size
 
 from advisor import units
 from advisor.catalog.gpus import Hardware
+from advisor.estimate.cheaper import Change
 from advisor.estimate.memory import LOWERED_BY
 from advisor.estimate.terms import Estimate, Fit, Interval, Moment
 from advisor.text import N_, inert, t
@@ -22,6 +23,15 @@ METHODS = {
     "last_layers": N_("last layers"),
     "lora": N_("LoRA"),
     "qlora": N_("QLoRA"),
+    "qdora": N_("QDoRA"),
+    "dora": N_("DoRA"),
+    "lora_8bit": N_("LoRA, 8 bit"),
+    "named": N_("named"),
+    "bottleneck": N_("bottleneck"),
+    "prefix": N_("prefix"),
+    "p_tuning": N_("P-tuning"),
+    "prompt_tuning": N_("prompt"),
+    "ia3": N_("IA3"),
 }
 MOMENTS = {
     "loss": N_("end of the forward, in the loss"),
@@ -29,6 +39,7 @@ MOMENTS = {
     "bwd_end": N_("end of the backward"),
     "embedding": N_("gradient of the embedding"),
     "step": N_("optimizer step"),
+    "generate": N_("generating answers"),
     "load": N_("loading the model"),
 }
 BAR = 30
@@ -43,6 +54,8 @@ class Line:
     estimate: Estimate
     fit: Fit
     seconds: Interval | None = None
+    changes: tuple[Change, ...] = ()
+    """What would make it fit, the cheapest first."""
 
 
 def text(title: str, lines: Sequence[Line], hardware: Hardware) -> str:
@@ -89,10 +102,19 @@ def _detail(line: Line) -> Iterator[str]:
     yield from _terms(found.winner)
     yield ""
     yield t(N_("what would lower it: {change}"), change=t(LOWERED_BY[found.winner.name]))
+    yield from _changes(line)
     low, high = units.gib(found.process.low), units.gib(found.process.high)
     yield t(N_("the whole process: {low} to {high}"), low=low, high=high)
     for warning in found.warnings:
         yield t(N_("note: ")) + t(warning)
+
+
+def _changes(line: Line) -> Iterator[str]:
+    if line.changes:
+        yield t(N_("it would fit with:"))
+    for change in line.changes:
+        words = "; ".join(t(text) for text in change.texts)
+        yield f"  {units.gib(change.estimate.process.high):>10}  {words}"
 
 
 def _terms(moment: Moment) -> Iterator[str]:
