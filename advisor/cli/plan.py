@@ -18,7 +18,6 @@ from advisor.data.store import sum_of
 from advisor.data.tokens import stats
 from advisor.decide.answers import Answers, parse
 from advisor.errors import BadValue
-from advisor.estimate.time import Timing
 from advisor.plan import ranking
 from advisor.plan.alternatives import Alternative, Fleet, alternatives, proposal
 from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, run_name
@@ -26,6 +25,7 @@ from advisor.plan.fits import WELL_KNOWN
 from advisor.plan.judging import evaluation
 from advisor.plan.proposal import Proposal, Reason
 from advisor.show import plan as show
+from advisor.show import timing
 from advisor.text import N_, t
 from recipes.rows import Row
 
@@ -196,21 +196,7 @@ def _row(number: int, one: Alternative) -> dict[str, object]:
         "points": [{"points": round(p.points, 2), **_reason(p.why)} for p in one.points],
         "score": round(one.score, 2),
         "on_front": one.on_front,
-        **_timing(one),
-    }
-
-
-def _timing(one: Alternative) -> dict[str, object]:
-    found = one.timing
-    if not isinstance(found, Timing):
-        return {"seconds": None, "untimed": t(found.text, **found.values)}
-    return {
-        "seconds": show.bounds(found.total),
-        "seconds_per_step": show.bounds(found.step),
-        "tokens_per_second": show.bounds(found.tokens_per_second),
-        "limited_by": found.limited_by,
-        "energy_kwh": found.energy_kwh and show.bounds(found.energy_kwh),
-        "rent_usd": found.rent_usd and show.bounds(found.rent_usd),
+        **timing.data(one.timing),
     }
 
 
@@ -226,7 +212,7 @@ def _data(found: Proposal) -> dict[str, object]:
         "fit": found.fit,
         "peak_allocated_bytes": found.estimate.allocated,
         "winner": found.estimate.winner.name,
-        "seconds": found.seconds and show.bounds(found.seconds),
+        "seconds": found.seconds and timing.bounds(found.seconds),
     }
 
 

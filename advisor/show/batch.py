@@ -1,15 +1,20 @@
 """The answer to one record of a batch, ready for JSON: a record that cannot be estimated says why, and ends nothing."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from advisor.catalog.gpus import hardware
+from advisor.catalog.gpus import Hardware, hardware
 from advisor.errors import AdvisorError
+from advisor.estimate import time
 from advisor.estimate.memory import LOWERED_BY, estimate, fit
+from advisor.estimate.setup import Setup
 from advisor.estimate.spec import described
 from advisor.estimate.terms import KINDS, Estimate, Interval
-from advisor.show import failure
+from advisor.show import failure, timing
 from advisor.text import t
+
+MILLION: Final = 1e6
+"""Time is told for a million tokens, since a record does not say how many there are."""
 
 
 def answer(record: object) -> dict[str, Any]:
@@ -22,9 +27,19 @@ def answer(record: object) -> dict[str, Any]:
     except AdvisorError as refusal:
         said = {"reason": failure.problem(refusal), "remedy": failure.remedy(refusal), "code": refusal.code}
         return {**known, "status": "unsupported", **said}
-    card = record.get("gpu") if isinstance(record, dict) else None
-    usable = _usable(card) if isinstance(card, str) else None
-    return {**known, **_numbers(done), "verdict": None if usable is None else fit(done, usable)}
+    card = _card(_text(record, "gpu"))
+    verdict = None if card is None else fit(done, card.usable_bytes)
+    return {**known, **_numbers(done), "verdict": verdict, "time": _time(found, card)}
+
+
+def _text(record: object, name: str) -> str | None:
+    found = record.get(name) if isinstance(record, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _time(found: Setup, card: Hardware | None) -> dict[str, object] | None:
+    """The time of a million tokens on the card that the record names; None where it names none that is known."""
+    return None if card is None else timing.data(time.timing(found, card, MILLION))
 
 
 def _numbers(done: Estimate) -> dict[str, Any]:
@@ -50,9 +65,9 @@ def _interval(found: Interval) -> dict[str, int]:
 
 
 @cache
-def _usable(card: str) -> int | None:
-    """What a program can have on a card; None for one that the catalogue does not know."""
+def _card(name: str | None) -> Hardware | None:
+    """The card of that name; None for one that the catalogue does not know, or whose memory nobody told."""
     try:
-        return hardware(gpu=card).usable_bytes
+        return None if name is None else hardware(gpu=name)
     except AdvisorError:
         return None

@@ -10,6 +10,7 @@ from advisor.plan.proposal import Proposal, Reason
 from advisor.plan.ranking import Weights
 from advisor.show.columns import columns
 from advisor.show.estimate import METHODS, WORDS
+from advisor.show.timing import LIMITS
 from advisor.text import N_, inert, t
 from recipes.plan import method
 
@@ -21,12 +22,6 @@ NOTABLE = 1.05
 """From this ratio on a difference in time or cost is worth a word."""
 SOON = 600
 UNKNOWN = "-"
-LIMITS = {
-    "arithmetic": N_("most of the time goes into matrix products"),
-    "bandwidth": N_("most of the time goes into reading and writing memory"),
-    "launches": N_("the card waits for its host: more tokens at once would be free"),
-    "exchange": N_("the cards wait for each other"),
-}
 
 
 def text(proposal: Proposal) -> str:
@@ -141,11 +136,6 @@ def between(length: Interval) -> str:
     if length.high < SOON:
         return f"{length.low:.0f}-{length.high:.0f} s"
     return f"{units.seconds(length.low)} - {units.seconds(length.high)}"
-
-
-def bounds(found: Interval) -> dict[str, float]:
-    """An interval for JSON."""
-    return {"low": found.low, "high": found.high}
 
 
 def sentence(reason: Reason) -> str:

@@ -16,6 +16,7 @@ from advisor.estimate.profiles import profile, profiles
 from advisor.estimate.setup import Setup
 from advisor.estimate.time import Timing, Untimed, energy_kwh, rent_usd, timing, training_seconds
 from advisor.estimate.work import MICRO_BATCH, forward_flops, micro_batch, step
+from advisor.show.batch import answer
 from advisor.units import GIB
 from recipes.plan import Full, LastLayers, Lora
 
@@ -283,3 +284,20 @@ def test_the_committed_scores_reach_the_figure():
     assert results["mape"] <= 0.12
     assert results["mape_without_own_model"] <= 0.12
     assert len(results["scored"]) + len(results["unscored"]) >= 121
+
+
+def test_a_record_of_a_batch_has_the_time_on_the_card_that_it_names():
+    record = {
+        "model": "Qwen/Qwen3-8B",
+        "method": "full",
+        "seq_len": 2048,
+        "micro_batch": 1,
+        "profile": "native",
+    }
+    known = answer({**record, "gpu": "A100 SXM4 80GB"})["time"]
+
+    assert known["seconds"]["low"] < known["seconds"]["high"]
+    assert known["tokens_per_second"]["high"] == pytest.approx(1e6 / known["seconds"]["low"])
+    assert "16-bit rate" in answer({**record, "gpu": "T4"})["time"]["untimed"]
+    assert answer({**record, "gpu": "no such card"})["time"] is None
+    assert answer({**record, "gpu": 7})["time"] is None
