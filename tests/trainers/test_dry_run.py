@@ -135,6 +135,29 @@ def test_shallow_models_give_the_deep_ones_peaks_to_the_rounding(adaptation, cha
     assert shallow.trained == deep.trained
 
 
+def test_recomputing_keeps_nothing_of_frozen_blocks_below_the_first_that_moves():
+    made = plan(LastLayers(layers=4), checkpointing=True)
+    less, more = dry_run(made, CONFIG), dry_run(made, CONFIG | {"num_hidden_layers": 12})
+    weights = more.moments["load"] - less.moments["load"]
+
+    assert more.moments["loss"] - less.moments["loss"] == weights
+
+
+def test_nothing_of_a_step_outlives_it():
+    steps = [plan(checkpointing=kept, accumulation=2) for kept in (True, False)]
+    held = [dry_run(one, CONFIG, label_share=0.1).moments["step"] for one in steps]
+
+    assert held[0] == held[1]
+
+
+def test_offloaded_checkpoints_are_not_on_the_device():
+    kept, away = (plan(checkpointing=True, checkpointing_offload=off) for off in (False, True))
+    per_block = 2 * 256 * 128  # bytes of one block's input
+    saved = dry_run(kept, CONFIG).moments["loss"] - dry_run(away, CONFIG).moments["loss"]
+
+    assert saved == pytest.approx(9 * per_block, abs=2 * per_block)
+
+
 def test_blocks_that_differ_are_all_run():
     uneven = CONFIG | {"layer_types": ["linear_attention", "full_attention", "full_attention"] * 3}
 

@@ -38,6 +38,10 @@ def recompute(model: PreTrainedModel, *, layers: int = 1, offload: bool = False)
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options, offload=away)
     else:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options, offload=away)  # type: ignore[no-untyped-call]  # not annotated
+    if getattr(model, "_require_grads_hook", None) is not None:
+        # Only reentrant checkpoints need embeddings with a gradient. Here they would have every frozen block below
+        # the first that moves kept, made again and run backward.
+        model.disable_input_require_grads()  # type: ignore[no-untyped-call]  # not annotated
 
 
 class _Together:

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
 from trainers.memory.live import Recorder
 
@@ -21,12 +22,14 @@ def as_on_cuda(recorder: Recorder) -> Iterator[None]:
     * `is_cuda` is true, so attention takes the kernel of variable length.
     * Dropout keeps a mask of one byte an element, as its CUDA kernel does; on a CPU it is as wide as the input.
     * Modules that are cast get new parameters: torch would swap them in place, which weak references forbid.
+    * What is offloaded waits in the computer's memory, and is not counted there.
     * Paged moments of bitsandbytes are the driver's memory, and not counted.
     """
     with ExitStack() as stack:
         stack.enter_context(patch.object(FakeTensor, "is_cuda", property(lambda _: True), create=True))
         stack.enter_context(patch.object(nn.Module, "_apply", _cast))
         stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
+        stack.enter_context(patch.object(save_on_cpu, "__init__", _away(recorder)))
         if find_spec("bitsandbytes") is not None:
             kernels = import_module("bitsandbytes.functional")
             stack.enter_context(patch.object(kernels, "get_paged", _paged(recorder)))
@@ -54,6 +57,19 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
     """`torch.nn.functional.dropout` by the fused kernel."""
     del inplace
     return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
+
+
+def _away(recorder: Recorder) -> Callable[..., None]:
+    """`save_on_cpu.__init__` whose copies do not count; back on the device they do."""
+
+    def init(self: save_on_cpu, *_: object, **__: object) -> None:
+        def pack(tensor: Tensor) -> Tensor:
+            with recorder.elsewhere():
+                return tensor.clone()
+
+        saved_tensors_hooks.__init__(self, pack, torch.clone)
+
+    return init
 
 
 def _paged(recorder: Recorder) -> Callable[..., Tensor]:

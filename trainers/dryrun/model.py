@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.quantization_config import BitsAndBytesConfig
@@ -17,6 +18,18 @@ from trainers.policy import DTYPES, quantisation
 
 Config = Mapping[str, Any]
 """The keys of a `config.json`."""
+
+
+class Params4bit(FakeTensor):
+    """Known to peft by this name: a weight of bitsandbytes in 4 bits."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Params4bit":
+        """The same: peft copies a layer to read it, and drops the copy before anything is trained."""
+        return self
+
+
+class Int8Params(FakeTensor):
+    """The same in 8 bits."""
 
 
 def layers(config: Config) -> int:
@@ -119,6 +132,7 @@ def _nf4(module: nn.Module, dense: Tensor) -> nn.Parameter:
         dense, compress_statistics=old.compress_statistics, quant_type=old.quant_type
     )
     weight: Any = nn.Parameter(codes, requires_grad=False)
+    weight.__class__ = Params4bit
     weight.quant_state, weight.bnb_quantized, weight.blocksize = state, True, old.blocksize
     weight.compress_statistics, weight.quant_type = old.compress_statistics, old.quant_type
     vars(module)["quant_state"] = state
@@ -129,6 +143,7 @@ def _nf4(module: nn.Module, dense: Tensor) -> nn.Parameter:
 def _int8(module: nn.Module, dense: Tensor) -> nn.Parameter:
     """8-bit codes and a scale for each row, where bitsandbytes' layer looks for them."""
     weight: Any = nn.Parameter(torch.empty(dense.shape, dtype=torch.int8), requires_grad=False)
+    weight.__class__ = Int8Params
     weight.CB, weight.SCB = weight.data, torch.empty(len(dense), dtype=torch.float32)
     weight.has_fp16_weights = False
     found: nn.Parameter = weight
