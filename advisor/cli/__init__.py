@@ -37,6 +37,9 @@ INTRODUCTION: Final = (
     N_("Without a command, on a terminal, the guided interface opens."),
 )
 
+NO_SCREEN: Final = frozenset({"dumb", "unknown"})
+"""Terminals by name that can only print one line after the other: as good as none for an interface."""
+
 NOT_OURS: Final = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG),
@@ -106,7 +109,7 @@ def cli(ctx: click.Context) -> None:
     """Run a command, or open the guided interface where there is none and a person is watching."""
     if ctx.invoked_subcommand is not None:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM") in NO_SCREEN:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(Exit.USAGE)
     ctx.exit(import_module("advisor.tui.app").run())

@@ -156,15 +156,7 @@ def _place(model: str) -> str:
 
 
 def _written(output: Path, train: Sequence[Row], held_out: Sequence[Row]) -> Data:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NoRoom(
-            N_("the directory cannot be made: {reason}"),
-            remedy=N_("choose another place with -o"),
-            where=str(output),
-            reason=error.strerror or str(error),
-        ) from None
+    store.folder(output)
     return Data(
         train=TRAIN,
         train_sha256=store.write(output / TRAIN, train),

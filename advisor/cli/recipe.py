@@ -402,10 +402,7 @@ def written(draft: Draft, directory: Path, beside: Mapping[str, bytes]) -> None:
     Raises:
         NoRoom: Something could not be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise store.no_room(directory, error) from None
+    store.folder(directory)
     store.write(directory / TRAIN, draft.train)
     store.write(directory / HELD_OUT, draft.held_out)
     for name, content in beside.items():

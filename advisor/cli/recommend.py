@@ -144,7 +144,7 @@ def _files(found: Advice, answers: Answers, wanted: Wanted) -> Iterator[Path]:
 
 def _kit(directory: Path, contents: Mapping[str, bytes]) -> Iterator[Path]:
     """Write the kit into a folder that holds none of it yet: a person has edited what is there."""
-    from advisor.data.store import no_room, write_whole
+    from advisor.data.store import folder, write_whole
 
     if there := sorted(name for name in contents if (directory / name).exists()):
         raise BadValue(
@@ -153,10 +153,7 @@ def _kit(directory: Path, contents: Mapping[str, bytes]) -> Iterator[Path]:
             where=str(directory),
             names=", ".join(there),
         )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise no_room(directory, error) from None
+    folder(directory)
     for name, content in contents.items():
         write_whole(directory / name, [content])
         yield directory / name

@@ -26,6 +26,9 @@ MAX_INTEGER: Final = 2**63 - 1
 """Beyond this, readers disagree: `datasets` turns such a number into infinity."""
 
 EXCERPT: Final = 60
+COMMENTS: Final = ("//", "/*", "#")
+"""What a person puts before a remark in other formats; JSON would need a key for it."""
+NO_COMMENTS: Final = N_("JSON has no comments; take this one out: {excerpt!r}")
 
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -224,6 +227,8 @@ def _value(text: str, name: str, line: int) -> Found:
 
 def _syntax(error: json.JSONDecodeError, name: str, line: int) -> Finding:
     here = error.doc[error.pos : error.pos + EXCERPT].split("\n")[0]
+    if here.startswith(COMMENTS):
+        return _bad(name, line, error.colno, NO_COMMENTS, excerpt=here)
     return _bad(
         name,
         line,
@@ -253,6 +258,10 @@ def _json(path: Path) -> Iterator[Found]:
     elif text[start : start + 1] == "{":
         yield from _object(text, start, path)
     else:
+        here = text[start : start + EXCERPT].split("\n")[0]
+        if here.startswith(COMMENTS):
+            yield _bad(str(path), text.count("\n", 0, start) + 1, None, NO_COMMENTS, excerpt=here)
+            return
         yield _bad(str(path), 1, None, N_("a JSON dataset is a list of objects; this is something else"))
 
 

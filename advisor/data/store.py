@@ -1,5 +1,6 @@
 """Rows on disk: JSON Lines, written whole or not at all, and known by their sum."""
 
+import errno
 import hashlib
 import json
 import os
@@ -146,6 +147,21 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def folder(path: Path) -> Path:
+    """Make a directory, and those above it, where they are not there; the directory.
+
+    Raises:
+        NoRoom: The disk, a permission or the path itself stands in the way.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise no_room(path, error) from None
+    except RecursionError:  # how `mkdir` ends on a path of a thousand folders
+        raise no_room(path, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))) from None
+    return path
 
 
 def no_room(path: Path, error: OSError) -> NoRoom:

@@ -1,5 +1,6 @@
 """Start a trainer as a process of its own, which outlives whoever started it."""
 
+import errno
 import json
 import os
 import shlex
@@ -169,6 +170,8 @@ def _claim(run: Path, *, resume: bool) -> None:
         strangers = {entry.name for entry in run.iterdir()} - {OUTPUT, CONTROL, RECIPE, PROBE}
     except OSError as error:
         raise _no_room(run, error) from None
+    except RecursionError:  # how `mkdir` ends on a path of a thousand folders
+        raise _no_room(run, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))) from None
     ours = (run / MARKER).is_file()
     if ours and alive(Run(run)):
         raise Busy(

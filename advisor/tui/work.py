@@ -11,7 +11,6 @@ from advisor.catalog.models import ModelShape, local
 from advisor.data import store
 from advisor.data.split import split
 from advisor.data.tokens import stats
-from advisor.errors import NoRoom
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, Profile, profile
 from advisor.estimate.setup import require_known
@@ -20,12 +19,14 @@ from advisor.learn.lantern.base import base_dir
 from advisor.learn.lantern.files import HELD_OUT, LENGTH_TOKENS, TRAIN, evaluation, layout, model
 from advisor.learn.lantern.tasks import Task
 from advisor.plan import judging
-from advisor.plan.compose import RowFiles, Wanted, run_name
+from advisor.plan.alternatives import Alternative, Fleet, alternatives
+from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, run_name
 from advisor.plan.fits import METHODS, configuration
 from advisor.plan.proposal import Proposal
-from advisor.text import N_, t
+from advisor.text import t
 from advisor.tui.widgets.memory_bar import Need
 from advisor.units import GIB
+from recipes.errors import Failure
 from recipes.plan import Data, Probe
 from recipes.report import Report
 from recipes.rows import Row
@@ -79,17 +80,7 @@ def folder(name: str) -> Path:
     Raises:
         NoRoom: The disk or a permission stands in the way.
     """
-    path = WALKS / name
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NoRoom(
-            N_("the folder cannot be made: {reason}"),
-            remedy=N_("start the interface in a directory that you may write to"),
-            where=str(path),
-            reason=error.strerror or str(error),
-        ) from None
-    return path
+    return store.folder(WALKS / name)
 
 
 def own(rows: Sequence[Row], *, leaf: str, name: str, hardware: Hardware, shape: ModelShape) -> Wanted:
@@ -142,6 +133,15 @@ def example(task: Task, measured: Report, *, leaf: str, name: str, hardware: Har
         evaluation=evaluation(task, EXAMPLE_ROWS),
         hardware=replace(hardware, forward_tokens_per_second=measured.forward_tokens_per_second),
     )
+
+
+def others(wanted: Wanted) -> tuple[Alternative, ...]:
+    """Every way of training that fits there, best first; none where the list has nothing to say."""
+    every = [replace(wanted, leaf=leaf) for leaf in TRAINED_LEAVES]
+    try:
+        return alternatives(every, Fleet(wanted.hardware.count), advised=wanted.leaf)
+    except Failure:  # what was asked for fits, or has said why not: the list adds to it, and never takes away
+        return ()
 
 
 def recipe(proposal: Proposal) -> Path:
