@@ -131,7 +131,7 @@ def first_block(setup: Setup) -> Term:
     tokens = setup.pass_tokens
     kept = saved(setup, next(iter(shapes.moved(setup.shape, setup.adaptation).blocks)))
     alive = _temporaries(setup, kept) * tokens + kept.total(tokens)
-    size = _recompute(setup) if setup.checkpointing else alive
+    size = _recompute(setup) if setup.checkpointing else max(alive, _one_block(setup, _widest(setup)))
     return term(N_("backward of one block"), size, f"{tokens} x {size / tokens:.0f}")
 
 
@@ -142,15 +142,18 @@ def _mlp_width(shape: ModelShape) -> int:
 def _recompute(setup: Setup) -> float:
     """Bytes at the peak of a recomputed block's backward; the blocks between two checkpoints are saved whole."""
     blocks, kept = shapes.moved(setup.shape, setup.adaptation).blocks, _widest(setup)
-    used = setup.profile
-    form = "eager" if max(setup.dropout, getattr(setup.adaptation, "dropout", 0.0)) else used.swiglu
-    mlp = max(kept.mlp, BACKWARD_MLP[form] * setup.compute_bytes * _mlp_width(setup.shape))
-    hidden = (
-        BACKWARD_HIDDEN[used.norm if used.is_native else "eager"] * setup.element_bytes * setup.shape.hidden
-    )
     further = min(setup.checkpointing_layers, sum(blocks.values())) - 1
-    each = kept.rest + mlp + hidden + _peft_inputs(setup)
-    return each * setup.pass_tokens + kept.fixed + further * kept.total(setup.pass_tokens)
+    return _one_block(setup, kept) + further * kept.total(setup.pass_tokens)
+
+
+def _one_block(setup: Setup, kept: Saved) -> float:
+    """Bytes of one block's backward and of all that it saved."""
+    used, each = setup.profile, setup.element_bytes * setup.shape.hidden
+    drops = max(setup.dropout, setup.adaptation.dropout if isinstance(setup.adaptation, Lora) else 0.0)
+    form = "eager" if drops else used.swiglu
+    mlp = max(kept.mlp, BACKWARD_MLP[form] * setup.compute_bytes * _mlp_width(setup.shape))
+    hidden = BACKWARD_HIDDEN[used.norm if used.is_native else "eager"] * each
+    return (kept.rest + mlp + hidden + _peft_inputs(setup)) * setup.pass_tokens + kept.fixed
 
 
 def _peft_inputs(setup: Setup) -> float:
