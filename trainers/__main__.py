@@ -62,7 +62,9 @@ def _merge(source: Path, out: Path) -> int:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         raise MissingPackage(str(error.name)) from None
-    sys.stdout.write(f"{out}: largest difference of a logit {found.difference:.2g} (of {found.largest:.3g})\n")
+    sys.stdout.write(
+        f"{out}: largest difference of a logit {found.difference:.2g} (of {found.largest:.3g})\n"
+    )
     return Exit.OK
 
 

@@ -12,8 +12,10 @@ import pytest
 import tiny
 
 from recipes.exits import Exit
+from recipes.plan import Layout
 from recipes.read import read
 from recipes.write import write
+from trainers.engine.layout import check
 from trainers.errors import WrongLaunch
 from trainers.run import together
 from trainers.run.fingerprints import same_steps
@@ -175,3 +177,21 @@ def test_a_resume_may_share_the_same_steps_otherwise_and_nothing_else(change, sa
     }
 
     assert same_steps(before, {**before, **change}) is same
+
+
+@pytest.mark.parametrize("sharding", ["zero2", "zero3"])
+def test_what_cannot_be_resumed_is_not_begun(monkeypatch, sharding):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    with pytest.raises(WrongLaunch, match="cannot be saved and resumed"):
+        check(Layout(processes=2, device="cpu", sharding=sharding))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+
+    with pytest.raises(WrongLaunch, match="1 GPU"):
+        check(Layout(processes=2))

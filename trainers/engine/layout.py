@@ -24,7 +24,9 @@ def check(layout: Layout) -> None:
     if started != layout.processes:
         raise WrongLaunch(
             N_("the recipe wants {wanted} process(es), and {started} started"),
-            remedy=N_("start it with: torchrun --nproc-per-node={wanted} -m trainers run RECIPE"),
+            remedy=N_(
+                "start it with: advisor train RECIPE, or torchrun --nproc-per-node={wanted} -m trainers run RECIPE"
+            ),
             wanted=layout.processes,
             started=started,
         )
@@ -32,4 +34,20 @@ def check(layout: Layout) -> None:
         raise WrongLaunch(
             N_("the recipe wants a CUDA device, and torch finds none"),
             remedy=N_('set layout.device = "cpu" (slow), or run it on a machine with a GPU and a CUDA build'),
+        )
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if layout.device != "cpu" and 0 < torch.cuda.device_count() < here:
+        raise WrongLaunch(
+            N_("{wanted} processes started on this computer, and it has {found} GPU(s): each needs its own"),
+            remedy=N_("start as many as there are GPUs (--nproc)"),
+            wanted=here,
+            found=torch.cuda.device_count(),
+        )
+    if layout.processes > 1 and layout.sharding in {"zero2", "zero3"}:
+        raise WrongLaunch(
+            N_(
+                'layout.sharding = "{sharding}" is not trained here: its parts cannot be saved and resumed yet'
+            ),
+            remedy=N_('set layout.sharding = "fsdp2": it divides the same; or "none"'),
+            sharding=layout.sharding,
         )
