@@ -98,6 +98,18 @@ def trade(one: Alternative, best: Alternative) -> str:
     return ", ".join(said)
 
 
+def line(one: Alternative, best: Alternative) -> str:
+    """One plan in a line of its own, where there is no room for the table."""
+    timing = one.timing
+    parts = (
+        t(METHODS.get(method(one.plan.adaptation), method(one.plan.adaptation))),
+        units.gib(one.estimate.process.high),
+        between(timing.total) if isinstance(timing, Timing) else "",
+        "" if one is best else trade(one, best),
+    )
+    return "  ".join(part for part in parts if part)
+
+
 def _legend(found: Sequence[Alternative], weights: Weights) -> Iterator[str]:
     yield t(
         N_("order ({name}): quality of 100, less {time:g} for each doubling of time and {cost:g} of cost"),

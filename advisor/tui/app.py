@@ -20,7 +20,7 @@ from advisor.decide.measured import facts
 from advisor.decide.questions import Question, next_question
 from advisor.decide.worlds import primary
 from advisor.learn.lantern.tasks import Task, task
-from advisor.plan.compose import TRAINED_LEAVES, propose
+from advisor.plan.compose import TRAINED_LEAVES, Wanted, propose
 from advisor.plan.proposal import Proposal
 from advisor.run import shelf
 from advisor.run.directory import Run, alive
@@ -188,9 +188,11 @@ class AdvisorApp(App[None]):
 
     async def plan(self, walk: Walk) -> Walk | None:
         """Every value with its reason."""
-        proposal = await to_thread(_proposal, walk)
-        walk = replace(walk, proposal=proposal)
-        return await self.shown(walk, PlanScreen(proposal, usable_bytes=walk.hardware.usable_bytes))
+        wanted = await to_thread(_wanted, walk)
+        first, others = await to_thread(propose, wanted), await to_thread(between.others, wanted)
+        screen = PlanScreen(first, usable_bytes=walk.hardware.usable_bytes, others=others)
+        proposal = await self.push_screen_wait(screen)
+        return replace(walk, proposal=proposal) if proposal else None
 
     async def recipe(self, walk: Walk) -> Walk | None:
         """The plan as a file that runs anywhere."""
@@ -253,12 +255,12 @@ def _leads(question: Question, asked: list[Answered]) -> Leads:
     return lambda choice: primary(Walk((*before, Answered(question, choice))).answers)
 
 
-def _proposal(walk: Walk) -> Proposal:
+def _wanted(walk: Walk) -> Wanted:
     leaf, machine = _given(walk.advice).primary, walk.hardware
     if walk.task and walk.measured:
-        return propose(between.example(walk.task, walk.measured, leaf=leaf, name=walk.name, hardware=machine))
+        return between.example(walk.task, walk.measured, leaf=leaf, name=walk.name, hardware=machine)
     rows, shape = _given(walk.dataset).converted.rows, _given(walk.equipment).model
-    return propose(between.own(rows, leaf=leaf, name=walk.name, hardware=machine, shape=shape))
+    return between.own(rows, leaf=leaf, name=walk.name, hardware=machine, shape=shape)
 
 
 def _given(known: Known | None) -> Known:

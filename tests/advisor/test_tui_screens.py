@@ -108,21 +108,24 @@ def report():
     )
 
 
-def proposal():
+def wanted():
     files = RowFiles("train.jsonl", "0" * 64, "held_out.jsonl", "1" * 64)
     counted = DataStats(400, 30_000, 9_000, 90, 80, 75.0, "estimated")
-    return propose(
-        Wanted(
-            "sft_lora",
-            "voice",
-            "base",
-            local(DIRECTORY),
-            files,
-            counted,
-            Evaluation(prompt=HOSTILE),
-            hardware(24),
-        )
+    return Wanted(
+        "sft_lora",
+        "voice",
+        "base",
+        local(DIRECTORY),
+        files,
+        counted,
+        Evaluation(prompt=HOSTILE),
+        hardware(24),
     )
+
+
+def plan_screen():
+    usable = hardware(24).usable_bytes
+    return PlanScreen(propose(wanted()), usable_bytes=usable, others=between.others(wanted()))
 
 
 def run_directory(path, *, alive=True):
@@ -162,7 +165,7 @@ def screens(path):
         AdviceScreen(advise(parse(STYLE)), trains=True),
         AdviceScreen(advise(parse({})), trains=False),
         DataScreen(dataset(path)),
-        PlanScreen(proposal(), usable_bytes=hardware(24).usable_bytes),
+        plan_screen(),
         RecipeScreen(f"# {HOSTILE}\nname = 'x'\n", Path(HOSTILE)),
         RunScreen(run_directory(path / "alive"), predicted_bytes=2**30),
         RunScreen(run_directory(path / "dead", alive=False)),
@@ -221,6 +224,23 @@ async def test_no_control_character_of_the_data_reaches_the_terminal(tmp_path):
             await app.pop_screen()
 
     assert not raw
+
+
+async def test_a_digit_takes_another_plan_and_enter_writes_what_is_shown():
+    screen = plan_screen()
+    kinds = [one.plan.adaptation.kind for one in screen.others]
+    other = next(
+        number for number, kind in enumerate(kinds, 1) if kind != screen.proposal.plan.adaptation.kind
+    )
+    async with shown(screen) as (app, pilot):
+        await pilot.press(str(other), "9")
+        await pilot.pause(0.2)
+        taken = screen.proposal.plan.adaptation.kind
+        await pilot.press("enter")
+        await pilot.pause(0.1)
+
+        assert taken == kinds[other - 1]
+        assert app.answer.plan.adaptation.kind == taken
 
 
 async def test_a_run_that_is_over_can_neither_be_paused_nor_stopped(tmp_path):

@@ -1,15 +1,16 @@
 """The plan: each value with its reason, what was conceded so that it fits, and what it will need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 
+from advisor.plan.alternatives import Alternative, proposal
 from advisor.plan.proposal import Proposal
 from advisor.show.estimate import MOMENTS
-from advisor.show.plan import flat, sentence
+from advisor.show.plan import flat, line, sentence
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.memory_bar import MemoryBars, Need
@@ -20,16 +21,22 @@ from recipes.plan import method
 
 SHORT = 40
 """Cells of a value: sums and prompts stand in the recipe in full."""
+OFFERED = 6
+"""Other plans that are shown; `advisor plan` has them all."""
 
 
-class PlanScreen(Page[bool]):
-    """Show a proposal; True writes it down as a recipe."""
+class PlanScreen(Page[Proposal]):
+    """Show a proposal, and others that fit: a digit takes one of them; Enter writes what is shown as a recipe."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Write the recipe"), id="on")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "on", N_("Write the recipe"), id="on"),
+        *(Binding(str(digit), f"take({digit})", show=False) for digit in range(1, OFFERED + 1)),
+    ]
 
-    def __init__(self, proposal: Proposal, *, usable_bytes: int) -> None:
+    def __init__(self, proposal: Proposal, *, usable_bytes: int, others: Sequence[Alternative] = ()) -> None:
         super().__init__()
         self.proposal, self.usable_bytes = proposal, usable_bytes
+        self.others = tuple(others[:OFFERED])
 
     def title_text(self) -> str:
         """Name the step and the model."""
@@ -39,12 +46,15 @@ class PlanScreen(Page[bool]):
         """Yield what it needs at the left, its values with their reasons at the right (below, where it is narrow)."""
         proposal = self.proposal
         with VerticalScroll(id="columns"):
-            yield Panel(t(N_("What it needs")), self._needs(), id="needs")
-            if proposal.concessions:
-                yield Panel(
-                    t(N_("Conceded so that it fits")),
-                    [Prose("- ", sentence(r), hang=2) for r in proposal.concessions],
-                )
+            with Vertical(classes="column"):
+                yield Panel(t(N_("What it needs")), self._needs(), id="needs")
+                if proposal.concessions:
+                    yield Panel(
+                        t(N_("Conceded so that it fits")),
+                        [Prose("- ", sentence(r), hang=2) for r in proposal.concessions],
+                    )
+                if self.others:
+                    yield Panel(t(N_("Also fits: press its digit")), self._others(), id="others")
             yield Panel(t(N_("Each value and its reason")), self._values())
 
     def on_mount(self) -> None:
@@ -84,9 +94,19 @@ class PlanScreen(Page[bool]):
             said = f"  {sentence(reason)}" if reason else ""
             yield Prose((f"{key} = {_short(value)}", "bold"), (said, "dim"), hang=2)
 
+    def _others(self) -> Iterator[Widget]:
+        for digit, one in enumerate(self.others, 1):
+            yield Prose((f"{digit}. ", "bold"), line(one, self.others[0]), hang=3)
+
+    async def action_take(self, digit: int) -> None:
+        """Show another plan instead."""
+        if digit <= len(self.others):
+            self.proposal = proposal(self.others[digit - 1])
+            await self.speak()
+
     def action_on(self) -> None:
         """Write it down."""
-        self.dismiss(True)
+        self.dismiss(self.proposal)
 
 
 def _short(value: object) -> str:
