@@ -20,7 +20,7 @@ LAST: Final = frozenset({"done", "stopped", "error"})
 """After one of these nothing follows: the line is the outcome."""
 KNOWN: Final = LAST | {
     *("start", "phase", "step", "heartbeat", "eval", "sample", "checkpoint", "changes_accepted"),
-    *("progress", "packing", "warn", "oom", "paused", "resumed", "stalled"),
+    *("progress", "packing", "note", "warn", "oom", "paused", "resumed", "stalled"),
 }
 """Types that we can tell; a newer writer may know more, and those are skipped."""
 LINE_BYTES: Final = 2**20

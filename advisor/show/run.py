@@ -99,6 +99,8 @@ def line(progress: Progress) -> str:
 def news(event: Event) -> str | None:
     """What stands on a line of its own, or None for what the progress line says already."""
     match event.type:
+        case "note":
+            return _clean(t(event.text("msgid"))) or None
         case "warn":
             return t(N_("warning: {message}"), message=_clean(event.text("msg") or event.text("code")))
         case "oom":

@@ -26,7 +26,7 @@ from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
 from trainers.memory.peak import Peak
 from trainers.policy import Policy, is_beside_base, load
-from trainers.run import Job
+from trainers.run import Job, tokens
 from trainers.run.directory import write_marker
 from trainers.run.equip import learner_of
 from trainers.run.fingerprints import (
@@ -151,7 +151,10 @@ def _read(job: Job[Plan] | Job[Probe]) -> Rows:
 def _tokenised(job: Job[Plan], policy: Policy) -> Rows:
     """The rows in tokens; what is left out of them is told, by place."""
     rows = _read(job)
-    found = data.examples(policy.tokenizer, rows.train, job.plan.data)
+    found, kept = tokens.examples(policy.tokenizer, rows.train, job.plan.data)
+    if kept:
+        text = N_("the tokens of these rows were kept from an earlier run")
+        job.log.emit("note", code="D0204", msg=text, msgid=text, values={})
     data.check_lengths(found, job.plan.data)
     if found.dropped:
         _warn(
