@@ -1,8 +1,12 @@
 """Merge an adapter into its base: one whole model, which any engine loads, and how far it is from the two apart."""
 
 import json
+import logging
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,9 +88,24 @@ def merge(source: Path, out: Path) -> Merged:
         Mismatch: The adapter does not belong to the base.
         SaveFailed: The disk did not take it.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
     order = _order(source)
     _free(out)
+    with _quiet():
+        return _merged(order, out)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries say of themselves while they merge helps nobody; what goes wrong is raised."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # not annotated
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _merged(order: _Order, out: Path) -> Merged:
     policy = load(order.model, order.home, torch.device("cpu"), order.adaptation)
     base = Base(order.model.id, sum_of(policy.source))
     for directory in order.adapters:
