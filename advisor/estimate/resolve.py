@@ -74,8 +74,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _head(record: Record, used: Profile) -> Head | None:
     """The loss that the record names, in the figures of its version; None where the trainer's own will do."""
-    word = record.text("loss")
-    if word is None or (word == used.head.loss and _inside(record, used.head)):
+    word = record.text("loss") or used.head.loss
+    if word == used.head.loss and _inside(record, used.head):
         return None
     own = [one for one in heads().values() if word in (one.loss, *one.words)]
     if not own:

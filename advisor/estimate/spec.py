@@ -4,6 +4,8 @@ The fields are those that normalised measurements have (`model`, `method`, `seq_
 null, like a field that is not there, means that nobody knows.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
 from advisor.catalog.models import ModelShape, configured, model
@@ -51,7 +53,10 @@ def described(fields: object) -> Setup:
     for problem in _CONTRADICTIONS:
         problem(record)
     shape = _shape(record)
-    adaptation, foreign = _moves(record, shape)
+    try:
+        adaptation, foreign = _moves(record, shape)
+    except ValueError:  # a number or name that no recipe could hold
+        record.refuse("method", N_("one whose numbers and names a recipe can hold"))
     return Setup(
         shape=shape,
         adaptation=adaptation,
@@ -71,7 +76,7 @@ def described(fields: object) -> Setup:
         processes=record.whole("n_gpus") or 1,
         sharding=_sharding(record),
         autocast=_dtype(record) == "float32" and record.text("autocast_dtype") in _SIXTEEN,
-        held="gptq" if (record.text("quant") or "").startswith("gptq") else None,
+        held="gptq" if _is_gptq(record) else None,
         dropout=record.share("lora_dropout") or 0.0,
         extra_modules=_extra_modules(record),
         exact_weights=record.flag("exact_weights") is not False,
@@ -120,19 +125,18 @@ _OBJECTIVES: Final = {
     "rm": "reward",
     "sft": "sft",
 }
-_SHARDINGS: Final = {
-    None: "none",
-    "none": "none",
-    "ddp": "none",
-    "zero1": "zero1",
-    "zero2": "zero2",
-    "zero3": "zero3",
-    "fsdp": "fsdp2",
-    "fsdp1": "fsdp2",
-    "fsdp2": "fsdp2",
-    "fsdpfullshard": "fsdp2",
-    "fullshard": "fsdp2",
-}
+_SHARDINGS: Final[Mapping[str, Sharding]] = MappingProxyType(
+    {
+        "zero1": "zero1",
+        "zero2": "zero2",
+        "zero3": "zero3",
+        "fsdp": "fsdp2",
+        "fullshard": "fsdp2",
+        "ddp": "none",
+        "none": "none",
+    }
+)
+"""By what a record's word contains."""
 _UNKNOWN_SHAPES: Final = frozenset({"fp8", "mxfp4", "fp4", "nvfp4"})
 
 
@@ -167,9 +171,20 @@ def _reference(record: Record) -> Reference:
 
 
 def _sharding(record: Record) -> Sharding:
+    word = (record.text("sharding") or "none").lower().replace("-", "").replace("_", "").replace(" ", "")
     if (record.whole("n_gpus") or 1) == 1:
         return "none"
-    return record.choice("sharding", _SHARDINGS)  # type: ignore[return-value]  # as above
+    if "offload" in word:
+        raise no_formula(N_("there is no formula for what {word} moves to the computer's memory"), word=word)
+    found: Sharding | None = next((ours for theirs, ours in _SHARDINGS.items() if theirs in word), None)
+    if found is None:
+        record.refuse("sharding", N_("one of its known words"))
+    return found
+
+
+def _is_gptq(record: Record) -> bool:
+    quant, method = record.text("quant"), record.text("method") or ""
+    return quant.startswith("gptq") if quant else method.startswith("gptq")
 
 
 def _recomputes(record: Record) -> bool:

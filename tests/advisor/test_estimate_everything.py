@@ -281,11 +281,11 @@ def test_a_profile_is_found_by_trainer_and_version_and_a_record_wins_over_it(cha
 
 def test_a_loss_of_a_version_that_nobody_derived_is_refused():
     with pytest.raises(Unsupported, match="was not derived"):
-        described({**PEFT, "profile": "trl", "versions": {"transformers": "4.52.0"}})
+        described({**PEFT, "profile": "trl", "versions": {"transformers": "4.30.0"}})
 
 
 def test_a_trainer_outside_the_versions_that_were_read_says_so_and_is_wider():
-    found = answer({**PEFT, "profile": "fms", "versions": {"transformers": "4.52.0"}, "loss": "foak"})
+    found = answer({**PEFT, "profile": "fms", "versions": {"transformers": "4.52.0"}})
 
     assert any("nearest" in warning for warning in found["warnings"])
     assert found["tolerance"] == 0.06
@@ -334,6 +334,44 @@ def test_every_trainer_can_be_named_by_a_record(name):
     record = {**PEFT, "profile": name, "loss": None, "mask_materialised": None, "versions": None}
 
     assert answer(record)["status"] == "ok"
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 10**12),
+    st.floats(),
+    st.text(max_size=6),
+    st.lists(st.text(max_size=5), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+)
+FIELDS = (
+    *PEFT,
+    "quant",
+    "objective",
+    "reference",
+    "sharding",
+    "n_gpus",
+    "grad_accum",
+    "virtual_tokens",
+    "model_config",
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4))
+def test_whatever_a_record_holds_it_gets_an_answer_or_a_reason(junk):
+    found = answer({**PEFT, **junk})
+
+    assert found["status"] == "ok" or found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("sharding", "share"), [("zero3", 1 / 2), ("FSDP full_shard", 1 / 2), ("zero2", 1), ("ddp", 1)]
+)
+def test_a_record_of_two_devices_names_what_they_share(sharding, share):
+    found = described({**PEFT, "n_gpus": 2, "sharding": sharding})
+
+    assert weights(found).bytes == round(weights(replace(found, processes=1)).bytes * share)
 
 
 # --- what would make it fit ---
