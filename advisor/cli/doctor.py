@@ -15,6 +15,7 @@ from typing import Literal
 import click
 import platformdirs
 
+from advisor.catalog.gpus import detect
 from advisor.cli import voice
 from advisor.show.columns import columns
 from advisor.text import N_, inert, language, t
@@ -139,7 +140,7 @@ def _gpu() -> str:
     """What the driver says of its cards; asked of its own program, because torch takes seconds to import."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return t(N_("none found (no nvidia-smi)"))
+        return detect().other or t(N_("none found (no nvidia-smi)"))
     asked = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         said = subprocess.run(

@@ -52,6 +52,8 @@ class Timing:
     limited_by: Limit
     energy_kwh: Interval | None = None
     rent_usd: Interval | None = None
+    rent_date: str | None = None
+    """Year and month of the quotes that the rent stands on."""
 
 
 def timing(
@@ -160,6 +162,7 @@ def _on_gpu(setup: Setup, card: Gpu, tokens: float, accumulation: int, nodes: in
         limited_by=_limit(usual, often),
         energy_kwh=energy_kwh(total, card, setup.processes),
         rent_usd=rent_usd(total, card, setup.processes),
+        rent_date=card.price_date,
     )
 
 

@@ -118,7 +118,10 @@ def _legend(found: Sequence[Alternative], weights: Weights) -> Iterator[str]:
         cost=weights.cost,
     )
     yield t(N_("* no other plan is better in one of quality, time and cost, and as good in the others"))
-    if not isinstance(timing := found[0].timing, Timing):
+    timing = found[0].timing
+    if isinstance(timing, Timing) and timing.rent_usd:
+        yield t(N_("rent in USD, at prices of {date}"), date=timing.rent_date or UNKNOWN)
+    if not isinstance(timing, Timing):
         yield t(timing.text, **timing.values)
         yield t(N_("so plans are compared by their operations"))
 
@@ -181,7 +184,8 @@ def _time(proposal: Proposal) -> Iterator[str]:
         yield t(N_("energy {low} to {high} kWh"), low=f"{used.low:.2f}", high=f"{used.high:.2f}")
     if timing.rent_usd:
         paid = timing.rent_usd
-        yield t(N_("rent   {low} to {high} USD"), low=f"{paid.low:.2f}", high=f"{paid.high:.2f}")
+        values = {"low": f"{paid.low:.2f}", "high": f"{paid.high:.2f}", "date": timing.rent_date or UNKNOWN}
+        yield t(N_("rent   {low} to {high} USD at prices of {date}"), **values)
 
 
 def _conceded(proposal: Proposal) -> Iterator[str]:

@@ -26,6 +26,7 @@ def data(found: Timing | Untimed) -> dict[str, object]:
         "limited_by": found.limited_by,
         "energy_kwh": found.energy_kwh and bounds(found.energy_kwh),
         "rent_usd": found.rent_usd and bounds(found.rent_usd),
+        "rent_date": found.rent_date,
     }
 
 

@@ -231,7 +231,7 @@ def test_the_list_shows_the_trade_the_weights_and_the_front(capsys, examples):
     code, out, _ = run(capsys, "plan", "--model", "qwen3-8b", "--data", examples, "--gpu", "l40s")
 
     assert code == Exit.OK
-    assert all(word in out for word in ("LoRA", "QLoRA", "order (balanced)", "against the best", "1*"))
+    assert all(word in out for word in ("LoRA", "QLoRA", "order (balanced)", "at prices of 2026", "1*"))
 
 
 def test_a_picked_row_is_written_as_a_recipe_that_can_be_read(capsys, examples, tmp_path):
