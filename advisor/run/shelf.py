@@ -24,7 +24,7 @@ class Entry:
 
     name: str
     path: Path
-    state: State
+    state: State | Literal["paused"]
     step: int
     steps: int | None
     saved_step: int | None
@@ -45,7 +45,10 @@ def entry(path: Path) -> Entry:
     first = next((event for event, _ in events(run.events, run.offset) if event.type == "start"), None)
     ended = outcome(run)
     begun = first is not None and first.number("pid") == run.pid
-    state = ended.state if begun or not alive(run) else "running"  # a new attempt that has said nothing yet
+    # a new attempt may have said nothing yet
+    state: State | Literal["paused"] = ended.state if begun or not alive(run) else "running"
+    if state == "running" and _is_paused(run):
+        state = "paused"
     receipt = _report(path) if state == "done" else None
     training = receipt.training if receipt else None  # a finished run that was resumed again takes no step
     return Entry(
@@ -178,6 +181,12 @@ def _needs_life(run: Run) -> None:
             where=str(run.path),
             run=str(run.path),
         )
+
+
+def _is_paused(run: Run) -> bool:
+    """Whether the last word on it was a pause."""
+    said = [event.type for event, _ in events(run.events, run.offset) if event.type in {"paused", "resumed"}]
+    return said[-1:] == ["paused"]
 
 
 def _runs(root: Path) -> Iterator[Path]:

@@ -18,6 +18,7 @@ PHASES = {
 }
 STATES = {
     "running": N_("running"),
+    "paused": N_("paused"),
     "done": N_("done"),
     "stopped": N_("stopped"),
     "error": N_("failed"),

@@ -68,6 +68,13 @@ match SCENARIO:
         train(2)
         say("checkpoint", step=2, path="x", bytes=1)
         os.kill(os.getpid(), signal.SIGKILL)
+    case "waiting":  # says that it is paused, and waits
+        say("start", steps=9, method="lora", model="tiny", pid=os.getpid(), resumed_from=None)
+        say("paused", step=3, reason="pause")
+        while not (RUN / "control" / "stop").exists():
+            time.sleep(0.02)
+        say("resumed", step=3, reason="pause")
+        time.sleep(30)
     case "patient":  # trains until it is interrupted, then saves and says so
         stopping = []
         signal.signal(signal.SIGINT, lambda *_: stopping.append(1))

@@ -280,3 +280,20 @@ def test_a_marker_that_is_nonsense_breaks_no_list(root):
     (root / "odd" / "events.jsonl").write_text("nonsense\n")
 
     assert [(e.name, e.state) for e in shelf.entries(root)] == [("odd", "died")]
+
+
+def test_a_paused_run_is_listed_as_paused(fake, root):
+    fake("waiting")
+    run = start.start(Path("r.toml"), run=root / "voice")
+    try:
+        waited(lambda: run.events.is_file() and '"paused"' in run.events.read_text())
+        paused = shelf.entry(run.path).state
+        (run.path / "control/stop").touch()
+        waited(lambda: '"resumed"' in run.events.read_text())
+        going = shelf.entry(run.path).state
+    finally:
+        run.process.kill()
+        run.process.wait()
+
+    assert (paused, going) == ("paused", "running")
+    assert shelf.entry(run.path).state == "died"

@@ -34,3 +34,23 @@ def test_too_little_room_ends_the_run_before_its_first_step_with_the_sum(home, m
     assert last(home)["code"] == "R0302"
     assert last(home)["values"]["count"] == 6
     assert "lower schedule.keep_checkpoints" in last(home)["remedy"]
+
+
+def test_a_tokenizer_that_knows_more_tokens_than_the_model_is_refused_before_a_weight_is_read(
+    home, monkeypatch
+):
+    from trainers import policy
+
+    other = home / "other"
+    tiny.write_model(other)
+    longer = tiny.tokenizer()
+    longer.add_tokens(["<|new|>"])
+    longer.save_pretrained(other)
+    read = []
+    monkeypatch.setattr(policy.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: read.append(1))
+    plan = tiny.plan(home)
+    code = go(home, plan.model_copy(update={"model": plan.model.model_copy(update={"id": "other"})}))
+
+    assert (code, read) == (Exit.USAGE, [])
+    assert "<|new|>" in last(home)["msg"]
+    assert "embeddings for 266" in last(home)["msg"]

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -26,7 +27,7 @@ from trainers.adapt import bottleneck
 from trainers.adapt.adapters import Base
 from trainers.adapt.prompts import Prompted
 from trainers.data import ensure_template, stop_ids
-from trainers.errors import CPU_FULL, MissingPackage, MissingWeights
+from trainers.errors import CPU_FULL, Mismatch, MissingPackage, MissingWeights
 from trainers.loop import Batch
 from trainers.policy.context import context_tokens, has_balancing_loss
 from trainers.policy.forward import Nll, as_trained, choose, packed_nll, plain_head, stock_nll
@@ -107,11 +108,13 @@ def load(
         MissingWeights: Nothing is there, it is not whole, or transformers cannot read it.
         PickleRefused: The weights exist only as pickles.
         CodeRefused: It wants its own code to run.
+        Mismatch: Its tokenizer knows tokens that it has no embeddings for.
     """
     source = find(model, home)
     quantised = quantisation(adaptation, DTYPES[model.dtype], divided=divided)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, trust_remote_code=False)
+        _same_vocabulary(source, tokenizer)
         loaded = AutoModelForCausalLM.from_pretrained(
             source.directory,
             dtype=DTYPES[model.dtype],
@@ -138,6 +141,23 @@ def load(
     loaded.name_or_path = model.id if source.commit else str(source.directory)
     policy = ready(loaded, tokenizer, device, source)
     return policy if divided else proved(policy, length_tokens)
+
+
+def _same_vocabulary(source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
+    """See, before any weight is read, that every token of the tokenizer has a row in the embeddings."""
+    rows = AutoConfig.from_pretrained(source.directory, trust_remote_code=False).get_text_config().vocab_size
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if last >= rows:
+        raise Mismatch(
+            N_("the tokenizer has tokens up to {last} ({token}), and the model has embeddings for {rows}"),
+            remedy=N_(
+                "take the tokenizer that came with the model, or a model whose embeddings were enlarged"
+            ),
+            where=str(source.directory),
+            last=last,
+            token=token[:40],
+            rows=rows,
+        )
 
 
 def ready(
