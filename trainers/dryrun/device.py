@@ -1,5 +1,6 @@
 """What differs between this computer and the GPU that a dry run stands for, where the difference is memory."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -26,6 +27,10 @@ def as_on_cuda(recorder: Recorder) -> Iterator[None]:
     * Paged moments of bitsandbytes are the driver's memory, and not counted.
     """
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings(
+            "ignore", "Accessing the data pointer of FakeTensor"
+        )  # whoever copies a layer
         stack.enter_context(patch.object(FakeTensor, "is_cuda", property(lambda _: True), create=True))
         stack.enter_context(patch.object(nn.Module, "_apply", _cast))
         stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
