@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.catalog.models import ModelShape, model
+from advisor.catalog.sources import sources
 from advisor.errors import BadValue
 from advisor.estimate.cheaper import cheaper
 from advisor.estimate.memory import estimate, fit, weights
@@ -206,6 +207,19 @@ def test_exact_weights_keep_two_bytes_more_and_moments_in_fp32():
     ]
 
     assert states == [4 * count, 10 * count]
+
+
+def test_every_figure_names_a_source_of_the_bibliography():
+    data = {one.source for table in (profiles(), heads(), optimizers()) for one in table.values()}
+    setups = [
+        Setup(SHAPE, adaptation, used, 512, 512, processes=2, sharding=sharding)
+        for used in profiles().values()
+        for adaptation in (Full(), Lora(base="nf4"))
+        for sharding in ("none", "zero2", "fsdp2")
+    ]
+    terms = {term.source for one in setups for moment in estimate(one).moments for term in moment.terms}
+
+    assert (data | terms) - {SHAPE.source} <= set(sources())
 
 
 # --- records ---
