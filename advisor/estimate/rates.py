@@ -16,6 +16,11 @@ _STACKS: Final[Mapping[str, str]] = MappingProxyType({"liger": "foak", "unsloth"
 """Profiles that are as fast as another stack; the rest follow from their names."""
 
 
+FUSED: Final = "foak"
+FUSED_WITH: Final = frozenset({"foak", "fused_linear"})
+"""A stack of fused kernels, and the losses that such trainers have where those are on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """Shares of what a maker publishes; see the head of `rates.toml`."""
@@ -128,4 +133,6 @@ def stack(profile: Profile) -> Stack:
     known, name = stacks(), profile.name
     name = next((ours for theirs, ours in _STACKS.items() if name.startswith(theirs)), name)
     fitting = next((row for key, row in known.items() if name.startswith(key)), None)
+    if fitting and fitting.name == FUSED and profile.head.loss not in FUSED_WITH:
+        fitting = None  # a trainer that fuses its norms fuses its loss, too: here its kernels are off
     return fitting or known[NATIVE if profile.loss == "chunked" else "hf-trainer"]

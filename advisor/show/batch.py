@@ -1,5 +1,6 @@
 """The answer to one record of a batch, ready for JSON: a record that cannot be estimated says why, and ends nothing."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ def answer(record: object) -> dict[str, Any]:
         return {**known, "status": "unsupported", **said}
     card = _card(_text(record, "gpu"))
     verdict = None if card is None else fit(done, card.usable_bytes)
-    return {**known, **_numbers(done), "verdict": verdict, "time": _time(found, card)}
+    return {**known, **_numbers(done), "verdict": verdict, "time": _time(found, card, record)}
 
 
 def _text(record: object, name: str) -> str | None:
@@ -37,9 +38,17 @@ def _text(record: object, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _time(found: Setup, card: Hardware | None) -> dict[str, object] | None:
+def _time(found: Setup, card: Hardware | None, record: object) -> dict[str, object] | None:
     """The time of a million tokens on the card that the record names; None where it names none that is known."""
-    return None if card is None else timing.data(time.timing(found, card, MILLION))
+    if card is None or not isinstance(record, dict):
+        return None
+    held = record.get("grad_accum")
+    often = held if isinstance(held, int) and held > 0 else 1
+    if (
+        found.processes == 1 and record.get("sharding") == "zero3"
+    ):  # nothing to divide, and the host works as if
+        found = replace(found, sharding="zero3")
+    return timing.data(time.timing(found, card, MILLION, accumulation=often))
 
 
 def _numbers(done: Estimate) -> dict[str, Any]:

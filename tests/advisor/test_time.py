@@ -102,6 +102,13 @@ def test_every_profile_has_a_stack_with_a_launch_cost_in_order():
         assert 0 < low <= usual <= high
 
 
+def test_a_trainer_with_its_kernels_off_is_as_slow_as_the_stock_one():
+    on, stock = profile("foak"), profile("hf-trainer")
+
+    assert rates.stack(on).norm == "fused"
+    assert rates.stack(replace(on, head=stock.head)) == rates.stack(stock)
+
+
 def test_every_power_limit_and_every_link_has_a_source():
     for card in gpus().values():
         assert (card.power_watts is None) == (not card.power_source), card.name
@@ -293,6 +300,11 @@ def test_a_record_of_a_batch_has_the_time_on_the_card_that_it_names():
 
     assert known["seconds"]["low"] < known["seconds"]["high"]
     assert known["tokens_per_second"]["high"] == pytest.approx(1e6 / known["seconds"]["low"])
+    sharded = answer({**record, "gpu": "A100 SXM4 80GB", "sharding": "zero3", "n_gpus": 1, "seq_len": 64})[
+        "time"
+    ]
+
+    assert sharded["limited_by"] == "launches"
     assert "16-bit rate" in answer({**record, "gpu": "T4"})["time"]["untimed"]
     assert answer({**record, "gpu": "no such card"})["time"] is None
     assert answer({**record, "gpu": 7})["time"] is None
