@@ -126,6 +126,13 @@ def test_processes_with_parts_say_together_what_one_says(one, two, case):
     assert nll == pytest.approx(one[case]["said"][1], rel=CLOSE[case] * 5)
 
 
+def test_a_disk_that_is_full_ends_all_processes_with_one_reason(place, two):
+    ended = [(place / f"ended-{rank}").read_text() for rank in range(2)]
+
+    assert ended == ["SaveFailed 4", "Followed 4"]
+    assert not list((place / "disk").iterdir())
+
+
 def test_parts_are_whole_again_in_what_is_saved(place, two):
     saved = AutoModelForCausalLM.from_pretrained(place / "full" / "output")
     adapter = json.loads((place / "lora" / "output" / "adapter_config.json").read_text())

@@ -1,7 +1,9 @@
 """One of two processes of `test_sharded`: trains each case with FSDP2 and writes down what it saw."""
 
+import errno
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -11,9 +13,10 @@ from recipes.plan import Adaptation, Full, LastLayers, Lora, Plan
 from recipes.read import read
 from trainers import batches, data
 from trainers.adapt.adapters import Base
-from trainers.checkpoints import divided, protocol
+from trainers.checkpoints import divided, protocol, storage
 from trainers.checkpoints.protocol import Contents, Progress
 from trainers.engine.accelerated import Accelerated
+from trainers.errors import Followed, SaveFailed, exit_code
 from trainers.evaluate import judge
 from trainers.loop import train
 from trainers.policy import is_beside_base, load, save
@@ -72,6 +75,42 @@ def commit(ready: Equipped, engine: Accelerated, checkpoints: Path, step: int) -
     engine.alone(lambda: protocol.commit(checkpoints, contents))
 
 
+def after_a_fault(ready: Equipped, engine: Accelerated) -> None:
+    """A forward that breaks off inside a block, as a probe's may, leaves nothing gathered."""
+
+    def broken(*_: object) -> None:
+        raise NotImplementedError
+
+    layer = ready.policy.causal.model.layers[0].self_attn
+    hook = layer.register_forward_pre_hook(broken)
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    with suppress(NotImplementedError):
+        engine.together(ready.learner, lambda: ready.policy.model(input_ids=ids))
+    hook.remove()
+
+
+def fails(ready: Equipped, engine: Accelerated, home: Path) -> None:
+    """Save to a disk that takes the first file only: each process writes down how it ended."""
+    real, calls = storage.write, []
+
+    def full(file: int, data: memoryview) -> int:
+        calls.append(file)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "full")
+        return real(file, data)
+
+    storage.write = full
+    protocol.SHARD_BYTES = 1_000
+    try:
+        commit(ready, engine, home / "disk", 1)
+    except (Followed, SaveFailed) as error:
+        (home / f"ended-{engine.rank}").write_text(
+            f"{type(error).__name__} {exit_code(error)}", encoding="utf-8"
+        )
+    finally:
+        storage.write = real
+
+
 def resumed(plan: Plan, home: Path, engine: Accelerated, checkpoints: Path, again: Path) -> list[list[float]]:
     """Go on from the checkpoint of whoever wrote it."""
     ready = equipped(plan, home, engine)
@@ -98,11 +137,14 @@ def main(home: Path) -> None:
         plan = read((home / f"{case}.toml").read_text(encoding="utf-8"), where=case)
         engine = Accelerated(plan.layout)
         ready = equipped(plan, home, engine)
+        after_a_fault(ready, engine)
         blocks = [m for m in ready.learner.modules() if isinstance(m, FSDPModule)]
         weight = next(p for p in ready.learner.parameters() if p.requires_grad)
         part = weight.to_local().numel() / weight.numel()
         steps = learned(plan, home, ready, engine, home / case / "two")
         said = answers(plan, home, ready, engine)
+        if case == "full16":
+            fails(ready, engine, home)
         divided.settle(ready.policy.model, frozen=not is_beside_base(ready.policy), main=engine.rank == 0)
         engine.alone(lambda ready=ready, case=case: save(ready.policy, home / case / "output"))
         again = resumed(plan, home, engine, home / case / "one", home / case / "again")

@@ -72,8 +72,13 @@ def _fast(kind: type) -> type:
 def dense(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     """The frozen weight [O, I] for math in `dtype`: itself, or NF4 made dense anew in each pass, never kept."""
     weight: Tensor = layer._parameters["weight"]  # type: ignore[assignment]  # a linear layer has one
-    state = None if type(layer) is nn.Linear else getattr(weight, "quant_state", None)
+    state = None if type(layer) is nn.Linear else _quantised(layer, weight)
     return as_type(weight if state is None else _dequantise()(weight.data, state), dtype)
+
+
+def _quantised(layer: nn.Module, weight: Tensor) -> object:
+    """How a weight of NF4 is read; FSDP2 gathers it without what belongs to it, and the layer keeps that too."""
+    return getattr(weight, "quant_state", None) or vars(layer).get("quant_state")
 
 
 def as_type(x: Tensor, dtype: torch.dtype) -> Tensor:

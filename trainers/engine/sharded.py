@@ -15,6 +15,7 @@ from accelerate.utils import DistributedType
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, register_fsdp_forward_method
+from torch.distributed.fsdp._fully_shard._fsdp_common import TrainingState
 from transformers import PreTrainedModel
 
 from recipes.words import N_
@@ -73,9 +74,20 @@ def gathered(learner: nn.Module, work: Callable[[], T], *, keeps: bool) -> T:
         return result
     finally:
         for block in (learner, *blocks):
+            _idle(block)
             block.reshard()  # or the next forward would compute with weights of before the step
         for block in blocks:
             block.set_reshard_after_forward(True, recurse=False)
+
+
+def _idle(block: FSDPModule) -> None:
+    """Have no forward under way: one that an exception ended (a probe asks what a model cannot do) never says so."""
+    state = block._get_fsdp_state()
+    state._state_ctx.iter_forward_root = None
+    state._training_state = TrainingState.IDLE
+    one = getattr(state, "_fsdp_param_group", None)  # its name before torch 2.12
+    for group in getattr(state, "_fsdp_param_groups", [one] if one else []):
+        group._training_state = TrainingState.IDLE
 
 
 def has_room(learner: nn.Module, device: torch.device) -> bool:
