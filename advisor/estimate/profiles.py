@@ -68,8 +68,6 @@ class Profile:
     tolerance: float
     source: str
     trainers: tuple[str, ...] = ()
-    configs: tuple[str, ...] = ()
-    """Words of a record's `profile_config` that ask for this one of a trainer's profiles."""
     library: str = ""
     since: str = ""
     until: str = ""
@@ -86,7 +84,8 @@ class Profile:
     """Whether experts are linear layers of their own (transformers 4) or 3-D parameters that stay in 16 bit (5)."""
     kbit_prep: bool = False
     """Whether everything that is not quantised becomes fp32, and hidden states with it."""
-    dropout: float = 0.0
+    casts_back: bool = False
+    """Whether embedding and head are made 16-bit again after that."""
     out_of_range: bool = False
     """Whether it stands for a version that nobody derived."""
     bucket_view: bool = True
@@ -129,7 +128,7 @@ def heads() -> Mapping[str, Head]:
     return MappingProxyType({head.name: head for head in found})
 
 
-_TUPLES: Final = ("reserved_factor", "context_gib", "trainers", "configs")
+_TUPLES: Final = ("reserved_factor", "context_gib", "trainers")
 
 
 @cache

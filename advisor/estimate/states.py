@@ -64,7 +64,13 @@ def base_bytes(setup: Setup) -> float:
     held, everything = quantised(setup), shapes.parameters(setup.shape)
     if not held:
         return everything * setup.element_bytes
-    return held * HELD[setup.base] + _scales(setup) + (everything - held) * setup.element_bytes
+    return held * HELD[setup.base] + _scales(setup) + (everything - held) * _rest_bytes(setup)
+
+
+def _rest_bytes(setup: Setup) -> int:
+    """Bytes of a weight outside the quantised layers: peft's preparation makes fp32 of it, unless somebody casts back."""
+    used = setup.profile
+    return 4 if used.kbit_prep and not used.casts_back else setup.element_bytes
 
 
 def quantised(setup: Setup) -> int:
@@ -92,7 +98,7 @@ def weights(setup: Setup) -> Term:
         sums = f"{count(everything)} x {e}{over(setup, 'weights')}"
         return term(N_("weights"), size, sums, setup.shape.source, "weights")
     each = HELD[setup.base]
-    sums = f"{count(held)} x {each:.4f} + {count(everything - held)} x {e}{over(setup, 'weights')}"
+    sums = f"{count(held)} x {each:.4f} + {count(everything - held)} x {_rest_bytes(setup)}{over(setup, 'weights')}"
     return term(N_("weights"), size, sums, "dettmers2023", "weights")
 
 

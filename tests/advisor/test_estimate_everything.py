@@ -261,6 +261,20 @@ def test_methods_of_peft_alone_need_what_a_card_showed(method, changes, gib):
     assert answer(record)["peak_allocated_bytes"] / GIB == pytest.approx(gib, rel=0.015)
 
 
+def test_the_preparation_for_few_bits_widens_the_rest_unless_the_trainer_casts_it_back():
+    record = {**PEFT, "quant": "nf4", "loss": None}
+    shape = model(PEFT["model"])
+    outside = shape.vocabulary * shape.hidden + (2 * shape.layers + 1) * shape.hidden
+
+    def grown(trainer, version):
+        named = {**record, "profile": trainer, "versions": {"transformers": version}}
+        plain, prepared = (weights(described({**named, "kbit_prep": flag})).bytes for flag in (False, True))
+        return prepared - plain
+
+    assert grown("peft-plain", "5.13.1") == 2 * outside
+    assert grown("trl", "4.48.1") == 0
+
+
 def test_a_method_whose_form_is_not_told_is_refused_until_it_is():
     record = {
         **PEFT,
