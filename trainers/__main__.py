@@ -38,6 +38,8 @@ def main(words: Sequence[str] | None = None) -> int:
             return measure(options.probe, options.run)
         if options.verb == "merge":
             return _merge(options.source, options.out)
+        if options.verb == "masks":
+            return int(import_module("trainers.run.masks").show(options.model, options.rows))
         if options.verb == "dry-run":
             return _dry_run(options)
         return train(
@@ -117,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--accept-changes", action="store_true", help="go on although recipe, data, base or versions changed"
     )
+    masks = verbs.add_parser("masks", help="show what of rows is trained, token by token")
+    masks.add_argument("model", type=Path, metavar="MODEL")
+    masks.add_argument("rows", type=Path, metavar="ROWS")
     whole = verbs.add_parser("merge", help="merge the adapter of a run into its base: one whole model")
     whole.add_argument("source", type=Path, metavar="RUN_OR_ADAPTER")
     whole.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to; new or empty")

@@ -1,6 +1,7 @@
 """`advisor data`: check a dataset, preview what is trained, convert it to rows."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -79,11 +80,26 @@ def check(ctx: click.Context, file: Path, pairs: Sequence[str], fail_on: str, as
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help=t(N_("A model directory: its tokenizer counts, and names the token that ends an answer.")),
 )
+@click.option(
+    "--tokens",
+    "exact",
+    is_flag=True,
+    help=t(N_("Token by token, with the model's chat template, as a run would train it (needs --model).")),
+)
 @JSON
-def preview(file: Path, pairs: Sequence[str], rows: int, model_dir: Path | None, as_json: bool) -> None:
+def preview(
+    file: Path, pairs: Sequence[str], rows: int, model_dir: Path | None, exact: bool, as_json: bool
+) -> None:
     """Convert, and show the first rows as the trainer sees them."""
+    if exact and model_dir is None:
+        raise BadValue(
+            N_("only a model says what its tokens are"), remedy=N_("name its directory with --model DIR")
+        )
     converted = convert(file, mapping=mapping(pairs))
     first = converted.rows[:rows]
+    if exact and model_dir is not None:
+        _exactly(converted, first, model_dir, as_json=as_json)
+        return
     counter = tokens.tokenizer(model_dir)
     sizes = [(counter or tokens.estimated)([turn.content for turn in row.messages]) for row in first]
     if as_json:
@@ -96,6 +112,20 @@ def preview(file: Path, pairs: Sequence[str], rows: int, model_dir: Path | None,
     click.echo(show.preview(first, sizes, _stop(model_dir)))
     if counter is None:
         voice.note(N_("tokens (in brackets) are estimated from characters; --model DIR counts them"))
+
+
+def _exactly(converted: Converted, rows: Sequence[Row], model: Path, *, as_json: bool) -> None:
+    """Show what the trainer itself says."""
+    from advisor.run.masks import masks
+
+    found = masks(rows, model)
+    if as_json:
+        shown = [asdict(one) for one in found]
+        voice.envelope("data-preview", {"format": converted.format, "counted": "trainer", "rows": shown})
+        return
+    click.echo(show.heading(converted))
+    click.echo()
+    click.echo(show.masked(found), color=False if os.environ.get("NO_COLOR") else None)
 
 
 @command.command("convert", help=t(N_("Write FILE as rows (JSON Lines), the one form that trainers read.")))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from advisor.data.convert import Converted
 from advisor.data.findings import Finding
+from advisor.data.mask import Mask
 from advisor.data.tokens import is_trained
 from advisor.text import N_, inert, n, t
 from recipes.rows import Row, Turn
@@ -15,6 +16,8 @@ SHOWN_LINES = 12
 """Lines of one message in a preview."""
 TRAINED, READ = "+", "."
 """The marks of a preview: the loss counts this, or it is only read."""
+COLOUR, PLAIN = "\x1b[1;32m", "\x1b[0m"
+"""Bold green, and its end; click takes both away where the output is no terminal."""
 ROLES = {"system": N_("system"), "user": N_("user"), "assistant": N_("answer")}
 
 
@@ -66,6 +69,25 @@ def preview(rows: Sequence[Row], sizes: Sequence[Sequence[int]], stop: str) -> s
         N_("{trained} is trained (the loss counts it), {read} is only read"), trained=TRAINED, read=READ
     )
     return "\n\n".join([*blocks, legend])
+
+
+def masked(found: Sequence[Mask]) -> str:
+    """Rows as the trainer sees them; what is trained stands in `{+ ... +}`, and in colour where there is one."""
+    blocks = [f"{inert(one.place)}\n{_spans(one)}" for one in found]
+    legend = t(N_("what stands between {begin} and {end} is trained, token by token"), begin="{+", end="+}")
+    return "\n\n".join([*blocks, legend])
+
+
+def _spans(mask: Mask) -> str:
+    if mask.flaw:
+        return t(N_("cannot be trained: {reason}"), reason=inert(mask.flaw))
+    parts = [
+        f"{COLOUR}{{+{inert(span.text)}+}}{PLAIN}" if span.trained else inert(span.text)
+        for span in mask.spans
+    ]
+    trained = sum(span.tokens for span in mask.spans if span.trained)
+    whole = sum(span.tokens for span in mask.spans)
+    return "".join(parts) + "\n" + t(N_("{trained} of {all} tokens are trained"), trained=trained, all=whole)
 
 
 def _row(row: Row, sizes: Sequence[int], stop: str) -> Iterator[str]:
