@@ -46,6 +46,18 @@ TIED: Final = frozenset({"gemma", "gemma3_text"})
 TEXT_PARTS: Final = ("text_config", "language_config", "llm_config")
 """Where a model that also sees or hears keeps the dimensions of its language part."""
 
+OTHER_HEADS: Final = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+    "ForImageClassification",
+    "EncoderModel",
+)
+"""How the classes of models end that predict no next token."""
+
 _NAMES: Final = {
     "layers": ("num_hidden_layers", "n_layer", "num_layers"),
     "hidden": ("hidden_size", "n_embd"),
@@ -94,6 +106,7 @@ def described(whole: Mapping[str, Any], where: str) -> Dimensions:
     Raises:
         ConfigError: Sizes that are missing or impossible; all such keys are named at once.
     """
+    _refuse_other_tasks(whole, where)
     part: dict[str, Any] = next((whole[key] for key in TEXT_PARTS if isinstance(whole.get(key), dict)), {})
     config = {**whole, **part}
     kind = str(config.get("model_type", ""))
@@ -110,6 +123,20 @@ def described(whole: Mapping[str, Any], where: str) -> Dimensions:
         tied=bool(config.get("tie_word_embeddings", whole.get("tie_word_embeddings", kind in TIED))),
         note="" if block != "other" else f"model_type {kind[:64]!r}",
     )
+
+
+def _refuse_other_tasks(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what says itself that it is no causal language model: encoders, and pairs of encoder and decoder."""
+    named = config.get("architectures")
+    heads = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    other = bool(heads) and all(name.endswith(OTHER_HEADS) for name in heads)
+    if other or config.get("is_encoder_decoder") is True:
+        raise ConfigError(
+            N_("this is not a causal language model: {heads}"),
+            remedy=N_("only causal language models (decoders) can be read; see `advisor models`"),
+            where=where,
+            heads=", ".join(heads)[:200] or "is_encoder_decoder",
+        )
 
 
 def _load(path: Path) -> dict[str, Any]:

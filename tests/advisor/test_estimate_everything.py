@@ -352,6 +352,15 @@ def test_what_no_formula_describes_or_no_run_can_be_is_refused_by_name(changes, 
     assert said in found["reason"]
 
 
+@pytest.mark.parametrize("says", [{"architectures": ["BertForMaskedLM"]}, {"is_encoder_decoder": True}])
+def test_a_config_of_another_kind_of_model_is_refused_as_such(says):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    config = {"model_type": "llama", "vocab_size": 100, **sizes}
+
+    assert answer({**PEFT, "model_config": config})["status"] == "ok"
+    assert "not a causal language model" in answer({**PEFT, "model_config": config | says})["reason"]
+
+
 @pytest.mark.parametrize("name", optimizers())
 def test_every_optimizer_can_be_named_by_a_record(name):
     assert answer({**PEFT, "optimizer": name})["status"] == "ok"
