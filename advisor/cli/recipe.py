@@ -36,7 +36,7 @@ from advisor.plan.proposal import Proposal, Reason
 from advisor.text import N_, inert, t
 from advisor.units import gib, seconds
 from recipes.errors import RecipeError
-from recipes.plan import Plan, Predicted, digest
+from recipes.plan import Bottleneck, Lora, Plan, Predicted, Prefix, digest
 from recipes.read import read
 from recipes.rows import Row
 from recipes.write import LAUNCHES, launch, toml, write
@@ -465,6 +465,24 @@ def _trainable_by_script(plan: Plan) -> None:
             remedy=N_("set layout.processes=1, or train with `advisor train`"),
             processes=plan.layout.processes,
         )
+    match plan.adaptation:
+        case Bottleneck():
+            raise BadValue(
+                N_("the script has no bottleneck adapters: peft, which it stands on, has none"),
+                remedy=N_("choose another method, or train with `advisor train`"),
+            )
+        case Lora(beneath=(_, *_)):
+            raise BadValue(
+                N_("the script trains one adapter on a base, and the plan has others beneath"),
+                remedy=N_(
+                    "merge them into the base first (`advisor runs merge`), or train with `advisor train`"
+                ),
+            )
+        case Prefix() if plan.schedule.checkpointing:
+            raise BadValue(
+                N_("the script cannot recompute activations with a prefix: peft drops the prefix then"),
+                remedy=N_("set schedule.checkpointing=false, or train with `advisor train`"),
+            )
 
 
 # --- telling ----------------------------------------------------------------------------------------------------

@@ -27,17 +27,34 @@ import math
 import random
 import sys
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 HERE = Path(__file__).resolve().parent
 IGNORED = -100  # the label of a token that is not learned
 NOT_A_NUMBER = 5  # exit code: the run was stopped before it could spoil the weights
 BAD_DATA = 3  # exit code: the rows cannot be trained on
+
+# What architectures call the projections of keys and values, and the last one of the MLP.
+PROJECTIONS = (
+    (("k_proj", "v_proj"), "down_proj"),  # Llama, Mistral, Qwen, Gemma
+    (("k_proj", "v_proj"), "fc2"),  # OPT, Phi-2
+    (("qkv_proj",), "down_proj"),  # Phi-3
+    (("query_key_value",), "dense_4h_to_h"),  # GPT-NeoX, BLOOM, Falcon
+    (("c_attn",), "mlp.c_proj"),  # GPT-2
+)
 
 # A base model has often no chat template. New control tokens would have to be learned first, so plain words do.
 PLAIN_TEMPLATE = (
@@ -59,11 +76,11 @@ def load_model(recipe, device):
     """The base model with the adaptation of the recipe; only what is to be learned has `requires_grad`."""
     dtype = getattr(torch, recipe["model"]["dtype"])
     adaptation = recipe["adaptation"]
-    four_bit = adaptation["kind"] == "lora" and adaptation["base"] == "nf4"
+    held = adaptation.get("base", "dense")
     quantisation = None
-    if (
-        four_bit
-    ):  # QLoRA (Dettmers et al., 2023): the frozen weights are kept in 4 bits and unpacked when used
+    if held == "int8":  # LLM.int8 (Dettmers et al., 2022): the frozen weights are kept in 8 bits
+        quantisation = BitsAndBytesConfig(load_in_8bit=True)
+    if held == "nf4":  # QLoRA (Dettmers et al., 2023): they are kept in 4 bits and unpacked when used
         quantisation = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -75,17 +92,18 @@ def load_model(recipe, device):
         revision=recipe["model"].get("revision"),
         dtype=dtype,
         quantization_config=quantisation,
-        device_map={"": device} if four_bit else None,
+        device_map={"": device} if quantisation else None,
         use_safetensors=True,  # other weight files are pickles, and a pickle can run code
         trust_remote_code=False,
     )
-    model = model if four_bit else model.to(device)
+    model = model if quantisation else model.to(device)
     for module in model.modules():
         # bitsandbytes 0.50 on a CPU: the first evaluation would repack the weights into a form without gradients
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     model.config.use_cache = False  # the cache is for generating text, not for learning
-    model = adapt(model, adaptation)
+    torch.manual_seed(recipe["schedule"]["seed"])  # decides how what is added begins
+    model = adapt(model, adaptation, recipe["model"]["id"])
     if recipe["schedule"]["checkpointing"]:
         model.enable_input_require_grads()  # else a frozen first layer cuts the gradient off
         newer = hasattr(model, "activation_checkpointing_enable")  # the same thing under its name since 5.23
@@ -94,8 +112,18 @@ def load_model(recipe, device):
     return model
 
 
-def adapt(model, adaptation):
-    """Choose what moves: everything, the last blocks, or small matrices beside frozen ones (LoRA)."""
+def adapt(model, adaptation, base):
+    """Choose what moves: everything, a part of it, or something small beside frozen weights."""
+    if adaptation["kind"] == "named":
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(any(fnmatchcase(name, pattern) for pattern in adaptation["patterns"]))
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise SystemExit(f"no weight matches {', '.join(adaptation['patterns'])}")
+        return in_float32(model)
+    if adaptation["kind"] in ("prefix", "p_tuning", "prompt_tuning"):
+        return get_peft_model(model, learned_positions(adaptation, base))
+    if adaptation["kind"] == "ia3":
+        return get_peft_model(model, factors(model))
     if adaptation["kind"] == "full":
         return in_float32(model)
     if adaptation["kind"] == "last_layers":
@@ -119,9 +147,37 @@ def adapt(model, adaptation):
             lora_alpha=adaptation["alpha"],
             lora_dropout=adaptation["dropout"],
             use_rslora=adaptation["rslora"],
+            use_dora=adaptation["dora"],
             target_modules="all-linear" if targets == ["all-linear"] else targets,
         ),
     )
+
+
+def learned_positions(adaptation, base):
+    """Positions in front of every example: keys and values (prefix), or input vectors (the other two)."""
+    count = {"task_type": "CAUSAL_LM", "num_virtual_tokens": adaptation["virtual_tokens"]}
+    if adaptation["kind"] == "prefix":
+        return PrefixTuningConfig(**count, init_weights="zero")  # drawn ones disturb every layer
+    if adaptation["kind"] == "p_tuning":
+        return PromptEncoderConfig(**count, encoder_hidden_size=adaptation["encoder_width"])
+    if adaptation.get("start"):  # the words that it begins as
+        words = {"prompt_tuning_init_text": adaptation["start"], "tokenizer_name_or_path": base}
+        return PromptTuningConfig(**count, prompt_tuning_init="TEXT", **words)
+    return PromptTuningConfig(**count, prompt_tuning_init="SAMPLE_VOCAB")
+
+
+def factors(model):
+    """IA3 (Liu et al., 2022): learned factors on keys, values and what the last matrix of the MLP reads."""
+    names = [name for name, _ in model.named_modules()]
+    for attention, mlp in PROJECTIONS:
+        if all(any(name.endswith(f".{end}") for name in names) for end in (*attention, mlp)):
+            return IA3Config(
+                task_type="CAUSAL_LM",
+                target_modules=[*attention, mlp],
+                feedforward_modules=[mlp],
+                fan_in_fan_out=mlp == "mlp.c_proj",
+            )
+    raise SystemExit("the key, value and MLP projections of this model have unknown names; use LoRA")
 
 
 def in_float32(model):
@@ -306,6 +362,7 @@ def summed_loss(model, batch, device):
     )  # then the arithmetic is in 16 bits, and the sums below in 32
     with torch.autocast(device, dtype=torch.bfloat16, enabled=narrow):
         logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT).logits
+    logits_BTV = logits_BTV[:, -ids_BT.shape[1] :]  # of learned positions in front nothing is predicted
     target_BT = labels_BT[:, 1:]  # the token at place t is predicted from those before it
     learned_BT = target_BT != IGNORED
     logits_NV = logits_BTV[:, :-1][learned_BT].float()
