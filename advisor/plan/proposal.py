@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from advisor.estimate.terms import Estimate, Fit, Interval
-from advisor.estimate.time import Timing, Untimed
 from recipes.plan import Plan
+
+if TYPE_CHECKING:  # the reasons of an advice start without the model of time
+    from advisor.estimate.time import Timing, Untimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Proposal:
     plan: Plan
     why: Mapping[str, Reason]
     estimate: Estimate
-    timing: Timing | Untimed
+    timing: "Timing | Untimed"
     """Training time and what it costs, or why it is not known."""
     fit: Fit
     concessions: tuple[Reason, ...] = ()
@@ -35,4 +38,4 @@ class Proposal:
     @property
     def seconds(self) -> Interval | None:
         """Training time, or None where the rates of the hardware are not known."""
-        return self.timing.total if isinstance(self.timing, Timing) else None
+        return self.timing.total
