@@ -16,12 +16,14 @@ ESTIMATORS = {
     "unsupported": N_("not yet"),
 }
 UNKNOWN = "-"
+NOTHING = N_("nothing in the catalogue is all of that")
 
 
 def models(shapes: Iterable[ModelShape]) -> str:
     """A line for each model: parameters, context, how memory is estimated, licence."""
     head = (t(N_("model")), t(N_("size")), t(N_("context")), t(N_("estimate")), t(N_("licence")))
-    return "\n".join((_model_line(*head), *(_model(shape) for shape in shapes)))
+    found = tuple(_model(shape) for shape in shapes) or (t(NOTHING),)
+    return "\n".join((_model_line(*head), *found))
 
 
 def _model(shape: ModelShape) -> str:
@@ -57,7 +59,10 @@ def _gpus(cards: Iterable[Gpu], here: Hardware) -> Iterator[str]:
     yield ""
     head = (t(N_("card")), t(N_("memory")), t(N_("bf16")), t(N_("GB/s")), t(N_("USD/h")))
     yield _gpu_line(*head)
-    for card in cards:
+    listed = tuple(cards)
+    if not listed:
+        yield t(NOTHING)
+    for card in listed:
         yield _gpu_line(
             inert(card.name),
             f"{card.memory_gb:g} GB" if card.memory_gb else UNKNOWN,

@@ -263,3 +263,13 @@ def test_a_model_on_disk_is_listed_from_its_config(capsys):
 
     assert row["parameters"] < 3e6
     assert row["source"].endswith("config.json")
+
+
+@pytest.mark.parametrize(
+    "words", [("models", "--larger", "5", "--smaller", "1"), ("gpus", "--rent", "0.0001")]
+)
+def test_filters_that_nothing_passes_say_so(capsys, words):
+    code, out, _ = run(capsys, "--lang", "en", *words)
+
+    assert code == Exit.OK
+    assert "nothing in the catalogue" in out
