@@ -436,3 +436,12 @@ def test_of_changes_together_none_is_more_than_is_needed():
 
     assert len(together.texts) > 1
     assert not any("8 bit" in text for text in together.texts)
+
+
+def test_answers_that_are_generated_are_a_moment_of_their_own_and_grow_with_their_length():
+    record = {**PEFT, "profile": "native", "loss": None, "objective": "grpo", "mask_materialised": None}
+    short, long = (answer({**record, "response_len": tokens}) for tokens in (128, 65_536))
+
+    assert "generate" not in answer(record)["candidates"]
+    assert long["candidates"]["generate"] > short["candidates"]["generate"]
+    assert long["winner"] == "generate"
