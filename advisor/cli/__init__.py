@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from advisor.cli import voice
+from advisor.cli import clicks, voice
 from advisor.text import t, use
 from recipes.errors import Failure
 from recipes.exits import Exit
@@ -91,6 +91,7 @@ class Lazy(click.Group):
 def _speak(_: click.Context, __: click.Parameter, code: str | None) -> None:
     if code:
         use(code)
+        clicks.speak()
 
 
 @click.group(cls=Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,6 +120,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code; never with a traceback."""
     words = list(sys.argv[1:] if args is None else args)
     voice.prepare()
+    clicks.speak()
     try:
         code = _run(words, as_json="--json" in words)
         if sys.stdout is not None:  # None where it was closed by whoever called
