@@ -27,7 +27,7 @@ from advisor.learn.lantern.base import base_dir
 from advisor.learn.lantern.files import HELD_OUT, TRAIN, evaluation
 from advisor.learn.lantern.tasks import task
 from advisor.plan.compose import RowFiles, Wanted, propose
-from advisor.plan.methods import METHODS
+from advisor.plan.methods import FEW_WEIGHTS, METHODS
 from recipes.plan import Plan
 from recipes.report import Report
 from recipes.write import write
@@ -35,8 +35,6 @@ from recipes.write import write
 RESULT: Final = Path(__file__).parent / "results" / "strategies.json"
 LEAVES: Final = ("sft_full", "sft_partial_freeze", "sft_lora", "sft_qlora")
 ROWS: Final = 100
-FEW_WEIGHTS: Final = ("prefix", "p_tuning", "prompt_tuning", "ia3")
-"""Methods that are trained a second time with four times the passes: they need more steps than the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from advisor.catalog.gpus import Hardware
 from advisor.catalog.models import ModelShape
 from advisor.data.stats import DataStats
 from advisor.estimate.shapes import parameters
-from advisor.plan.methods import METHODS, SMALL_TEXT, USUAL_TEXT, Method, rated
+from advisor.plan.methods import FEW_WEIGHTS, METHODS, SMALL_TEXT, USUAL_TEXT, Method, rated
 from advisor.plan.proposal import Reason
 from advisor.units import count
 from recipes.plan import Adaptation, Full, LastLayers, Lora
@@ -211,6 +211,8 @@ def learning_rate(
     base = next(rate for rate in rates if size < rate.parameters)
     halved = stats.rows < FEW_ROWS or epochs_ > 3
     factor = sqrt(rows / BATCH_OF_RATES) * (0.5 if halved else 1.0)
+    if adaptation.kind in FEW_WEIGHTS:
+        factor = 1.0  # measured: they learn too slowly as it is, and cannot be moved far
     values: dict[str, str | int | float] = {
         "base": f"{base.value:g}",
         "factor": f"{factor:.2g}",

@@ -69,6 +69,8 @@ METHODS: Final[Mapping[str, Method]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+FEW_WEIGHTS: Final = ("prefix", "p_tuning", "prompt_tuning", "ia3")
+"""Kinds with so few weights that a lower rate for little data keeps them from learning (benchmarks/strategies.py)."""
 SMALL_TEXT: Final = N_(
     "measured on the embedded model: {base}, times {factor} for batch and amount of data ({size} parameters)"
 )
