@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.app import App
 
 from advisor.catalog.models import local
 from advisor.cli import main
@@ -16,6 +17,7 @@ from advisor.plan import relief
 from advisor.plan.relief import Shortage, relieved
 from advisor.run import start
 from advisor.text import use
+from advisor.tui.screens.run import RunScreen
 from recipes.plan import Data, Layout, Lora, Model, Plan, Predicted, Schedule
 from recipes.read import read
 from recipes.rows import Row, Source, Turn
@@ -172,3 +174,26 @@ def test_a_default_that_nobody_wrote_down_is_added_to_its_table():
 def test_a_table_that_is_not_there_is_not_invented():
     with pytest.raises(KeyError):
         changed("[schedule]\nepochs = 1.0\n", {"predicted.peak_bytes": 1}, "")
+
+
+async def test_the_run_screen_goes_on_with_less_by_itself(place, monkeypatch):
+    monkeypatch.setattr(
+        start, "command", lambda recipe, run, **_: [sys.executable, str(FAKE), "full", str(run), "1", "train"]
+    )
+    run = start.start(Path("recipe.toml"), run=place / "run")
+
+    class Shown(App[None]):
+        def on_mount(self):
+            self.push_screen(RunScreen(run, tries=3))
+
+    app = Shown(css_path=None)
+    async with app.run_test(size=(100, 30)) as pilot:
+        for _ in range(100):
+            await pilot.pause(0.1)
+            if app.screen.story.state == "done":
+                break
+        screen = app.screen
+
+        assert screen.story.state == "done"
+        assert screen.followed.offset > 0  # another attempt
+    assert read((place / "run/recipe.toml").read_text(encoding="utf-8")).schedule.micro_batch_tokens == 2048
