@@ -184,7 +184,9 @@ def _tokenised(job: Job[Plan], policy: Policy) -> Rows:
         )
     judged = rows.held_out[: job.plan.evaluation.rows]
     watched = data.examples(policy.tokenizer, judged, job.plan.data).kept
-    check_context([*found.kept, *watched], policy.context_tokens, str(job.files.recipe))
+    learned_positions = getattr(job.plan.adaptation, "virtual_tokens", 0)
+    room = policy.context_tokens and policy.context_tokens - learned_positions
+    check_context([*found.kept, *watched], room, str(job.files.recipe))
     return replace(rows, learned=found.kept, watched=watched, dropped=len(found.dropped), cut=len(found.cut))
 
 
