@@ -90,6 +90,16 @@ def _contradictions(answers: Answers) -> Iterator[str]:
             {k: v for k, v in known.items() if k != flip.fact}, flip.fact, told
         ):
             yield f"a flip contradicts what is known: {flip.fact}={value}"
+    for pair in advice.flip_pairs:
+        told = parse({flip.fact: flip.change.split()[-1] for flip in pair})
+        left = answers.but(**dict.fromkeys(flip.fact for flip in pair))
+        merge(left, told)  # raises where it contradicts
+        if (
+            "<=" not in f"{pair}"
+            and ">=" not in f"{pair}"
+            and primary(left.but(**told.known())) != pair[0].primary
+        ):
+            yield f"a pair of flips leads elsewhere: {pair}"
     for ask in advice.ask_next:
         question = BY_FACT.get(ask.fact)
         told = (

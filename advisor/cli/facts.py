@@ -54,8 +54,10 @@ def _believed(sources: Sources) -> Iterator[Answers]:
         yield parse(_saved(sources.answers), "file", source=sources.answers)
     if sources.facts:
         yield parse(read(sources.facts), "file", source=str(sources.facts))
-    if hardware := dict(_hardware(sources)):
-        yield parse(hardware, "hardware")
+    if sources.gpu:
+        yield parse(dict(_card(sources.gpu)), "detected" if sources.gpu == HERE else "hardware")
+    if sources.model:
+        yield parse(dict(_model(sources.model)), "hardware")
     yield parse(_flags(sources), "flag", source="--fact")
 
 
@@ -97,18 +99,16 @@ def _flags(sources: Sources) -> dict[str, str | float]:
     return found | ({"vram_gb": sources.vram_gb} if sources.vram_gb is not None else {})
 
 
-def _hardware(sources: Sources) -> Iterator[tuple[str, float]]:
-    if sources.gpu == HERE:
+def _card(name: str) -> Iterator[tuple[str, float]]:
+    if name == HERE:
         yield from _found_here()
-    elif sources.gpu:
-        from advisor.catalog.gpus import gpu
+        return
+    from advisor.catalog.gpus import gpu
 
-        card = gpu(sources.gpu)
-        yield "gpus", 1
-        if card.memory_gb is not None:
-            yield "vram_gb", card.memory_gb
-    if sources.model:
-        yield from _model(sources.model)
+    card = gpu(name)
+    yield "gpus", 1
+    if card.memory_gb is not None:
+        yield "vram_gb", card.memory_gb
 
 
 def _found_here() -> Iterator[tuple[str, float]]:

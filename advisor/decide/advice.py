@@ -94,6 +94,10 @@ class Flip:
     experiment: str
 
 
+FlipPair = tuple[Flip, Flip]
+"""Two changes that lead to the leaf which both name, but only together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A question worth asking next: `question` is the sentence, `minutes` what it costs to learn the answer."""
@@ -144,6 +148,8 @@ class Advice:
     """Where the walk and the evidence score disagree: what the score prefers."""
     confidence: Confidence
     flips: tuple[Flip, ...]
+    flip_pairs: tuple[FlipPair, ...]
+    """Only where none of the flips leads to another family of leaves."""
     ask_next: tuple[Ask, ...]
     warnings: tuple[Warned, ...]
     path: tuple[Step, ...]

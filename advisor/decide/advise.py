@@ -15,6 +15,7 @@ from advisor.decide.evidence import scores, second_opinion
 from advisor.decide.flips import experiment, flips
 from advisor.decide.leaves import LEAVES
 from advisor.decide.offers import offers
+from advisor.decide.pairs import flip_pairs
 from advisor.decide.tree import Origin
 from advisor.decide.walk import Taken, Walk, walk
 from advisor.decide.worlds import matters, nearby, read, worlds
@@ -46,6 +47,7 @@ def advise(answers: Answers) -> Advice:
     unknown = unknown_decisive(answers, leaf, looked_at, at)
     first = (_assumed_facts(way), unknown)
     questions = ask_next(answers, leaf, looked_at, at, first=first, can_matter=matters(could_be))
+    single = flips(answers, leaf, looked_at, at)
     planned = stages.plan(answers, leaf, _why(way, leaf))
     inside = frozenset(stage.leaf for stage in planned)
     out = tuple(one for one in excluded(answers) if one.leaf not in inside)
@@ -58,7 +60,8 @@ def advise(answers: Answers) -> Advice:
         axes=axes(answers, leaf, planned),
         contested=second_opinion(leaf, score),
         confidence=confidence(answers, way, leaf, could_be, score, unknown),
-        flips=flips(answers, leaf, looked_at, at),
+        flips=single,
+        flip_pairs=flip_pairs(answers, leaf, looked_at, single),
         ask_next=questions,
         warnings=cautions(Verdict(answers, way, leaf, inside)),
         path=_path(way, leaf, answers),

@@ -16,8 +16,9 @@ from recipes.words import N_
 Value = str | int | float | bool
 """What an answer holds: True and False for yes and no, a choice, a number, a text."""
 Kind = Literal["yes_no", "choice", "share", "count", "number", "text", "date"]
-Origin = Literal["person", "flag", "file", "data", "hardware", "report"]
-"""Where a value came from; `data` and `report` were measured, the others were said."""
+Origin = Literal["person", "flag", "file", "data", "hardware", "detected", "report"]
+"""Where a value came from: a person said it (on a screen, as a flag, in a file), `data` was counted, `hardware` stands
+in the catalogue, `detected` is what this computer has, `report` was measured."""
 
 Change = Literal["static", "yearly", "monthly", "weekly", "daily", "realtime", "often"]
 Corpus = Literal["huge", "not_huge"]

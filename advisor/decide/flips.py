@@ -1,6 +1,7 @@
 """What would flip the advice: for each fact the smallest change that leads to another leaf, as an experiment."""
 
 from collections.abc import Sequence
+from math import ceil, floor
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -15,6 +16,9 @@ from advisor.decide.worlds import Nearby
 from recipes.words import N_
 
 _V = TypeVar("_V", bound=Value)
+
+Found = tuple[str, Value, str]
+"""A change of one fact: ">=", "<=" or "" (for "is"), the value, and the leaf that it leads to."""
 
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0)
 COUNTS: Final = (
@@ -89,9 +93,34 @@ def flips(
         at: Where a change of one fact leads.
         limit: How many at most.
     """
-    found = [(name, *change) for name in looked_at if (change := _smallest(a, FACTS[name], leaf, at))]
-    found.sort(key=lambda row: (family(row[2]) == family(leaf), -_worth(a, row[0], leaf, at)))
-    return tuple(Flip(name, change, other, experiment(name)) for name, change, other in found[:limit])
+    found = _found(a, leaf, looked_at, at)
+    if all(family(change[2]) == family(leaf) for change in found.values()):
+        found |= _found(a, leaf, looked_at, by_family(at, leaf))
+    best = sorted(
+        found, key=lambda name: (family(found[name][2]) == family(leaf), -_worth(a, name, leaf, at))
+    )
+    return tuple(flip(name, found[name]) for name in best[:limit])
+
+
+def _found(a: Answers, leaf: str, looked_at: Sequence[str], at: Nearby) -> dict[str, Found]:
+    return {name: change for name in looked_at if (change := smallest(a, FACTS[name], leaf, at))}
+
+
+def by_family(at: Nearby, leaf: str) -> Nearby:
+    """Where a change leads, as if each leaf of the family of `leaf` were that leaf: for who looks past its like."""
+
+    def folded(fact: str, value: Value) -> str:
+        other = at(fact, value)
+        return leaf if family(other) == family(leaf) else other
+
+    return folded
+
+
+def flip(fact: str, found: Found) -> Flip:
+    """A change as it is told."""
+    sign, value, other = found
+    told = f"{sign} {_number(float(value))}" if sign else said(value)
+    return Flip(fact, told, other, experiment(fact))
 
 
 def _worth(a: Answers, fact: str, leaf: str, at: Nearby) -> float:
@@ -111,7 +140,8 @@ def experiment(fact: str) -> str:
     return GROUPS[FACTS[fact].group].measure
 
 
-def _smallest(a: Answers, fact: Fact, leaf: str, at: Nearby) -> tuple[str, str] | None:
+def smallest(a: Answers, fact: Fact, leaf: str, at: Nearby) -> Found | None:
+    """The smallest change of `fact` that leads elsewhere than to `leaf`; None where no value of it does."""
     match fact.kind:
         case "yes_no":
             return _first(a, fact.name, (True, False), leaf, at)
@@ -132,32 +162,29 @@ def _likely_first(fact: Fact) -> Sequence[Value]:
     return sorted(fact.choices, key=lambda value: -weight.get(value, 0.0))
 
 
-def _first(a: Answers, fact: str, values: Sequence[Value], leaf: str, at: Nearby) -> tuple[str, str] | None:
+def _first(a: Answers, fact: str, values: Sequence[Value], leaf: str, at: Nearby) -> Found | None:
     now = a.get(fact)
-    others = ((value, at(fact, value)) for value in _fitting(a, fact, values) if value != now)
-    return next(((said(value), other) for value, other in others if other != leaf), None)
+    others = ((value, at(fact, value)) for value in fitting(a, fact, values) if value != now)
+    return next((("", value, other) for value, other in others if other != leaf), None)
 
 
-def _fitting(a: Answers, fact: str, values: Sequence[_V]) -> list[_V]:
+def fitting(a: Answers, fact: str, values: Sequence[_V]) -> list[_V]:
     """The values that contradict nothing else that is known: no experiment can find another."""
     others = a.but(**{fact: None}).known()
     return [value for value in values if possible(others, fact, value)]
 
 
-def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str, at: Nearby) -> tuple[str, str] | None:
+def _threshold(a: Answers, fact: str, grid: Sequence[float], leaf: str, at: Nearby) -> Found | None:
     """The nearest threshold above or below the value; for an unknown value, the one that most of the grid crosses."""
     now = a.get(fact)
     centre = float(now) if isinstance(now, int | float) else None
-    grid = _fitting(a, fact, grid)
+    grid = fitting(a, fact, grid)
     above = [x for x in grid if centre is None or x > centre]
     below = [x for x in reversed(grid) if centre is None or x < centre]
     up = _cross(at, fact, above, centre, leaf)
     down = _cross(at, fact, below, centre, leaf)
     both = [side for side in (up and (">=", *up), down and ("<=", *down)) if side]
-    if not both:
-        return None
-    sign, value, other = min(both, key=lambda side: abs(side[1] - (centre or 0.0)))
-    return f"{sign} {_number(value)}", other
+    return min(both, key=lambda side: abs(side[1] - (centre or 0.0))) if both else None
 
 
 def _cross(
@@ -184,15 +211,15 @@ def _bisect(at: Nearby, fact: str, same: float, differs: float, leaf: str, whole
             same = middle
         else:
             differs = middle
-    differs = differs if whole else _rounded(same, differs)
+    if not whole:
+        shown = _away(same, differs)
+        differs = differs if _at(at, fact, shown, whole) == leaf else shown
     return differs, _at(at, fact, differs, whole)
 
 
-def _rounded(same: float, differs: float) -> float:
+def _away(same: float, differs: float) -> float:
     """`differs` to two digits, away from `same`, so that the shown number still flips."""
-    digits = round(differs, 2)
-    inside = (digits - differs) * (differs - same) < 0
-    return differs if inside else digits
+    return (floor(100 * differs) if differs < same else ceil(100 * differs)) / 100
 
 
 def _at(at: Nearby, fact: str, value: float, whole: bool) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from advisor.decide.advice import Advice, Axes, Band, Excluded, Filled, Flip, Step
-from advisor.decide.answers import FACTS, Answers, Fact, said
+from advisor.decide.advice import Advice, Axes, Band, Excluded, Filled, Flip, FlipPair, Step
+from advisor.decide.answers import FACTS, Answers, Fact, Origin, said
 from advisor.decide.asking import wording
 from advisor.decide.axes import CONTEXT, OBJECTIVE, RUNS, UPDATE
 from advisor.decide.extension import CREDITS
@@ -28,6 +28,16 @@ BANDS: Final[Mapping[Band, str]] = {
     "low": N_("low: this is the best first step, not the last word"),
 }
 ROLES: Final = {"baseline": N_("baseline"), "primary": N_("the advice"), "companion": N_("beside it")}
+FROM: Final[Mapping[Origin, str]] = {
+    "person": N_("said"),
+    "flag": N_("said, on the command line"),
+    "file": N_("said, in a file"),
+    "hardware": N_("read from the catalogue"),
+    "detected": N_("detected on this computer"),
+    "data": N_("counted in the data"),
+    "report": N_("measured"),
+}
+"""Where a fact came from."""
 ORIGINS: Final = {"seed001": N_("the source tree"), "extension": N_("our extension")}
 VERDICTS: Final = {
     "fits": N_("fits"), "likely": N_("likely"), "unlikely": N_("unlikely"), "does_not_fit": N_("no"),
@@ -62,7 +72,7 @@ def text(advice: Advice) -> str:
             *_stages(advice),
             *_doubt(advice),
             *_warnings(advice),
-            *_flips(advice.flips[:SHOWN_FLIPS]),
+            *_flips(advice.flips[:SHOWN_FLIPS], advice.flip_pairs),
             *_asks(advice),
             *_rules(advice),
         )
@@ -81,7 +91,7 @@ def explain(advice: Advice, answers: Answers) -> str:
             *_warnings(advice),
             *_alternatives(advice),
             *_excluded(advice.excluded),
-            *_flips(advice.flips),
+            *_flips(advice.flips, advice.flip_pairs),
             *_asks(advice),
             *_rules(advice),
         )
@@ -217,8 +227,8 @@ def _warnings(advice: Advice) -> Iterator[str]:
         yield from wrapped("! " + t(warned.message), indent=INDENT, hang=2)
 
 
-def _flips(flips: Sequence[Flip]) -> Iterator[str]:
-    if flips:
+def _flips(flips: Sequence[Flip], pairs: Sequence[FlipPair]) -> Iterator[str]:
+    if flips or pairs:
         yield from _title(t(N_("What would change it")))
     for flip in flips:
         head = t(
@@ -226,6 +236,16 @@ def _flips(flips: Sequence[Flip]) -> Iterator[str]:
         )
         yield from wrapped("- " + head, indent=INDENT, hang=2)
         yield from wrapped(say(flip.experiment), indent=INDENT + 2)
+
+    for first, second in pairs:
+        head = t(
+            N_("only together, {fact} {change} and {other} {altered}: {leaf}"),
+            fact=first.fact, change=_change(first.change),
+            other=second.fact, altered=_change(second.change), leaf=first.primary,
+        )  # fmt: skip
+        yield from wrapped("- " + head, indent=INDENT, hang=2)
+        yield from wrapped(say(first.experiment), indent=INDENT + 2)
+        yield from wrapped(say(second.experiment), indent=INDENT + 2)
 
 
 def _change(change: str) -> str:
@@ -251,8 +271,13 @@ def _facts(answers: Answers) -> Iterator[str]:
     known = answers.known()
     if known:
         yield from _title(t(N_("Facts")))
-    rows = [(name, said(value), answers.origins.get(name, "person")) for name, value in known.items()]
+    rows = [(name, said(value), origin(answers, name)) for name, value in known.items()]
     yield from ("  " + line for line in (columns(rows) if rows else ()))
+
+
+def origin(answers: Answers, fact: str) -> str:
+    """Where a known fact came from, in the reader's language."""
+    return t(FROM[answers.origins.get(fact, "person")])
 
 
 def _path(path: Sequence[Step]) -> Iterator[str]:
@@ -310,10 +335,8 @@ def data(advice: Advice, answers: Answers) -> dict[str, object]:
         "confidence": {
             "band": sure.band, "value": sure.value, "R": sure.R, "E": sure.E, "G": sure.G, "caps": list(map(str, sure.caps)),
         },
-        "flips": [
-            {"fact": f.fact, "change": f.change, "primary": f.primary, "experiment": str(f.experiment)}
-            for f in advice.flips
-        ],
+        "flips": [_flip(flip) for flip in advice.flips],
+        "flip_pairs": [[_flip(first), _flip(second)] for first, second in advice.flip_pairs],
         "ask_next": [
             {"fact": a.fact, "question": FACTS[a.fact].group, "text": str(a.question), "minutes": a.minutes}
             for a in advice.ask_next
@@ -326,6 +349,12 @@ def data(advice: Advice, answers: Answers) -> dict[str, object]:
             name: {"value": value, "origin": answers.origins.get(name, "person")}
             for name, value in answers.known().items()
         },
+    }  # fmt: skip
+
+
+def _flip(flip: Flip) -> dict[str, str]:
+    return {
+        "fact": flip.fact, "change": flip.change, "primary": flip.primary, "experiment": str(flip.experiment),
     }  # fmt: skip
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from advisor.decide.advice import Advice, Step
+from advisor.decide.advice import Advice, Flip, Step
 from advisor.decide.answers import FACTS, Answers, Value, said
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
-from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, credited, disputed, on_axes, say
+from advisor.show.advice import BANDS, LABELS, ORIGINS, ROLES, credited, disputed, on_axes, origin, say
 from advisor.text import N_, inert, t
 from recipes.write import code, plain
 
@@ -15,14 +15,6 @@ DIAGNOSTIC: Final = (
     "optimise_cost_latency", "needs_safety_alignment", "cost_of_failure", "human_fallback",
 )  # fmt: skip
 """The facts that say what the problem is; the others say under which conditions it is to be solved."""
-FROM: Final = {
-    "person": N_("said"),
-    "flag": N_("said, on the command line"),
-    "file": N_("said, in a file"),
-    "hardware": N_("read from the catalogue"),
-    "data": N_("counted in the data"),
-    "report": N_("measured"),
-}
 
 
 def markdown(advice: Advice, answers: Answers, *, date: str, version: str) -> str:
@@ -79,8 +71,7 @@ def _problem(answers: Answers) -> Iterator[str]:
 
 def _facts(answers: Answers) -> Iterator[str]:
     for name, value in answers.known().items():
-        origin = t(FROM[answers.origins.get(name, "person")])
-        yield f"- {code(name)} = {_value(value)} ({plain(origin)})"
+        yield f"- {code(name)} = {_value(value)} ({plain(origin(answers, name))})"
 
 
 def _value(value: Value) -> str:
@@ -140,8 +131,16 @@ def _doubt(advice: Advice) -> Iterator[str]:
 
 def _flips(advice: Advice) -> Iterator[str]:
     for flip in advice.flips:
-        change = flip.change if flip.change[:1] in "<>" else f"= {flip.change}"
-        yield f"- {code(f'{flip.fact} {change}')} → {code(flip.primary)}: {plain(say(flip.experiment))}"
+        yield f"- {_change(flip)} → {code(flip.primary)}: {plain(say(flip.experiment))}"
+    for first, second in advice.flip_pairs:
+        together = plain(t(N_("only together")))
+        learn = plain(f"{say(first.experiment)} {say(second.experiment)}")
+        yield f"- {together}: {_change(first)}, {_change(second)} → {code(first.primary)}: {learn}"
+
+
+def _change(flip: Flip) -> str:
+    change = flip.change if flip.change[:1] in "<>" else f"= {flip.change}"
+    return code(f"{flip.fact} {change}")
 
 
 def _excluded(advice: Advice) -> Iterator[str]:

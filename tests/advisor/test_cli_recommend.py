@@ -11,7 +11,7 @@ from advisor.decide.answers import FACTS
 from advisor.units import GIB
 
 FIELDS = {
-    "classic_leaf", "primary", "open", "plan", "alternatives", "excluded", "confidence", "flips", "ask_next",
+    "classic_leaf", "primary", "open", "plan", "alternatives", "excluded", "confidence", "flips", "flip_pairs", "ask_next",
     "warnings", "path", "cheapest_test", "stop_rule", "facts", "axes", "contested",
 }  # fmt: skip
 STYLE = ("--fact", "lacks_style_format=yes", "--fact", "n_labelled=800", "--fact", "label_quality=gold")
@@ -191,7 +191,7 @@ def test_the_cards_of_this_computer_become_facts_where_they_are_asked_for(adviso
     told = _data(advisor("recommend", "--gpu", "here", "--json")[1])["facts"]
 
     assert {name: row["value"] for name, row in told.items()} == facts
-    assert {row["origin"] for row in told.values()} == {"hardware"}
+    assert {row["origin"] for row in told.values()} == {"detected"}
 
 
 def test_the_vocabulary_is_listed(advisor):
