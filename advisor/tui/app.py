@@ -75,13 +75,15 @@ class Walk:
         """What the person said and what was measured, as facts."""
         said = parse({answered.question.fact: answered.choice.value for answered in self.asked})
         if self.equipment:
-            said = merge(
-                said, parse(between.known(self.equipment.model, self.equipment.hardware), "hardware")
-            )
+            said = merge(said, between.known(self.equipment))
         if not self.task or not self.measured:
             return said
-        known = {**facts(self.measured), **self.task.declared, "n_labelled": len(self.task.train)}
-        return merge(said, parse(known, "report"))
+        return merge(
+            said,
+            parse(self.task.declared, "file"),
+            parse({"n_labelled": len(self.task.train)}, "data"),
+            parse(facts(self.measured), "report"),
+        )
 
 
 class AdvisorApp(App[None]):
@@ -177,7 +179,7 @@ class AdvisorApp(App[None]):
         advice = await to_thread(advise, walk.answers)
         trains = advice.primary in TRAINED_LEAVES
         walk = replace(walk, advice=advice, finished=not trains)
-        return await self.shown(walk, AdviceScreen(advice, trains=trains))
+        return await self.shown(walk, AdviceScreen(advice, walk.answers, trains=trains))
 
     async def data(self, walk: Walk) -> Walk | None:
         """The examples to learn from."""

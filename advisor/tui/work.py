@@ -11,6 +11,7 @@ from advisor.catalog.models import ModelShape, local
 from advisor.data import store
 from advisor.data.split import split
 from advisor.data.tokens import stats
+from advisor.decide.answers import Answers, merge, parse
 from advisor.estimate.memory import estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, Profile, profile
 from advisor.estimate.setup import require_known
@@ -24,6 +25,7 @@ from advisor.plan.compose import TRAINED_LEAVES, RowFiles, Wanted, run_name
 from advisor.plan.fits import METHODS, configuration
 from advisor.plan.proposal import Proposal
 from advisor.text import t
+from advisor.tui.screens.hardware import Equipment
 from advisor.tui.widgets.memory_bar import Need
 from advisor.units import GIB
 from recipes.errors import Failure
@@ -63,15 +65,14 @@ def _need(shape: ModelShape, method: str, used: Profile, usable_bytes: int) -> N
     return Need(method, fit(found, usable_bytes), round(found.process.high))
 
 
-def known(shape: ModelShape, hardware: Hardware) -> dict[str, float]:
-    """What card and model say about the task, as facts; a CPU says nothing of a card."""
-    found = {}
+def known(equipment: Equipment) -> Answers:
+    """What card and model say about the task, each with where we have it from; a CPU says nothing of a card."""
+    hardware, shape = equipment.hardware, equipment.model
+    card, size = {}, hardware.gpu.memory_gb if hardware.gpu else None
     if hardware.kind == "cuda":
-        size = hardware.gpu.memory_gb if hardware.gpu else None
-        found["vram_gb"] = size or round(hardware.usable_bytes / USABLE_SHARE / GIB, 1)
-    if shape.layers:
-        found["model_params_b"] = round(parameters(shape) / 1e9, 3)
-    return found
+        card["vram_gb"] = size or round(hardware.usable_bytes / USABLE_SHARE / GIB, 1)
+    model = {"model_params_b": round(parameters(shape) / 1e9, 3)} if shape.layers else {}
+    return merge(parse(card, equipment.origin), parse(model, "hardware"))
 
 
 def folder(name: str) -> Path:

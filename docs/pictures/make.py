@@ -84,7 +84,7 @@ def finished(directory: Path) -> Run:
 
 if __name__ == "__main__":
     use("en")
-    asyncio.run(draw(AdviceScreen(advise(parse(FACTS)), trains=True), HERE / "advice.svg"))
+    asyncio.run(draw(AdviceScreen(advise(parse(FACTS)), parse(FACTS), trains=True), HERE / "advice.svg"))
     with tempfile.TemporaryDirectory() as there:
         shown = RunScreen(finished(Path(there)), name="parcels", predicted_bytes=PREDICTED)
         asyncio.run(draw(shown, HERE / "run.svg"))

@@ -7,15 +7,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 
-from advisor.decide.advice import Advice, Band, Filled, Step
-from advisor.decide.answers import FACTS
+from advisor.decide.advice import Advice, Band, Filled, Flip, Step
+from advisor.decide.answers import FACTS, Answers
+from advisor.decide.answers import said as written
+from advisor.decide.axes import CONTEXT, OBJECTIVE, RUNS, UPDATE
 from advisor.decide.leaves import ATTACHMENTS, LEAVES
+from advisor.decide.questions import BY_FACT
 from advisor.decide.walk import NODES
-from advisor.show.advice import credited
+from advisor.show.advice import credited, origin
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.panel import Panel
-from advisor.tui.widgets.prose import Prose
+from advisor.tui.widgets.prose import Prose, Styled
 
 BANDS: dict[Band, tuple[str, str, str]] = {
     "high": ("✓", N_("high"), "$text-success"),
@@ -47,9 +50,10 @@ class AdviceScreen(Page[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Go on"), id="on")]
 
-    def __init__(self, advice: Advice, *, trains: bool) -> None:
+    def __init__(self, advice: Advice, answers: Answers, *, trains: bool) -> None:
+        """Show `advice` beside the answers that it rests on."""
         super().__init__()
-        self.advice, self.trains = advice, trains
+        self.advice, self.answers, self.trains = advice, answers, trains
 
     def title_text(self) -> str:
         """Name the step."""
@@ -60,11 +64,13 @@ class AdviceScreen(Page[bool]):
         with VerticalScroll(id="columns"):
             with Vertical(classes="column"):
                 yield Panel(t(N_("Our advice")), self._verdict())
+                yield from _panel(N_("Four choices behind it"), self._axes())
                 yield from _panel(N_("Step by step"), self._stages())
                 yield from _panel(N_("Why: the way through the tree"), self._way())
             with Vertical(classes="column"):
                 yield from _panel(N_("What would change our mind"), self._flips())
                 yield from _panel(N_("Worth finding out next"), self._asks())
+                yield from _panel(N_("What it rests on, and where each fact is from"), self._facts())
                 yield from _panel(N_("Take care"), self._warnings())
                 yield from _panel(N_("Also possible"), self._alternatives())
                 yield from _panel(N_("Struck out"), self._excluded())
@@ -79,6 +85,7 @@ class AdviceScreen(Page[bool]):
         yield Prose((_leaf(advice.primary), "bold $text-accent"), f"  [{advice.primary}]", id="primary")
         yield from (Prose(said(stage.why)) for stage in advice.plan if stage.role == "primary")
         yield Prose((f"{mark} ", style), t(N_("Confidence: ")), (t(word), style), *self._caps())
+        yield from self._second_opinion()
         if advice.open:
             yield Prose(
                 t(
@@ -95,6 +102,33 @@ class AdviceScreen(Page[bool]):
         if caps := self.advice.confidence.caps:
             yield t(N_(" (held down by: {reasons})"), reasons="; ".join(map(said, caps)))
 
+    def _second_opinion(self) -> Iterator[Widget]:
+        if other := self.advice.contested:
+            words = N_("A second opinion, which only adds up the evidence, prefers: {means}")
+            scores = t(N_("{score:.1f} against {ours:.1f}"), score=other.score, ours=other.ours)
+            yield Prose(
+                ("! ", "$text-warning"), t(words, means=_leaf(other.leaf)), (f"  {scores}", "dim"), hang=2
+            )
+
+    def _axes(self) -> Iterator[Widget]:
+        axes = self.advice.axes
+        rows = (
+            (N_("in the context: "), CONTEXT[axes.context]),
+            (N_("what is learned: "), OBJECTIVE[axes.objective]),
+            (N_("what moves: "), UPDATE[axes.update]),
+            (N_("where it runs: "), RUNS[axes.runs]),
+        )
+        yield from (Prose((t(name), "bold"), t(choice), hang=2) for name, choice in rows)
+
+    def _facts(self) -> Iterator[Widget]:
+        for name, value in self.answers.known().items():
+            yield Prose(
+                f"{t(FACTS[name].means)}: ",
+                (_value(name, written(value)), "bold"),
+                (f"  {origin(self.answers, name)}", "dim"),
+                hang=2,
+            )
+
     def _stages(self) -> Iterator[Widget]:
         for stage in self.advice.plan:
             yield Prose(
@@ -109,10 +143,12 @@ class AdviceScreen(Page[bool]):
 
     def _flips(self) -> Iterator[Widget]:
         for flip in self.advice.flips[:SHOWN_FLIPS]:
-            fact = t(FACTS[flip.fact].means)
+            yield Prose(*_change(flip), " > ", (_leaf(flip.primary), "bold"), hang=2)
+        for first, second in self.advice.flip_pairs:
             yield Prose(
-                f"{fact}: ", (_value(flip.change), "bold"), " > ", (_leaf(flip.primary), "bold"), hang=2
-            )
+                (t(N_("only together: ")), "dim"), *_change(first), t(N_("; ")), *_change(second),
+                " > ", (_leaf(first.primary), "bold"), hang=2,
+            )  # fmt: skip
         yield Prose((t(N_("Cheapest test: ")), "bold"), said(self.advice.cheapest_test), hang=2)
 
     def _asks(self) -> Iterator[Widget]:
@@ -160,10 +196,17 @@ def _leaf(name: str) -> str:
     return t(LEAVES[name].means)
 
 
-def _value(change: str) -> str:
-    """Yes and no in the reader's language; other values stay as one would type them."""
+def _change(flip: Flip) -> Iterator[Styled]:
+    yield f"{t(FACTS[flip.fact].means)}: "
+    yield (_value(flip.fact, flip.change), "bold")
+
+
+def _value(fact: str, value: str) -> str:
+    """Yes, no and the answers of a question in the reader's language; other values as one would type them."""
     words = {"yes": N_("Yes"), "no": N_("No")}
-    return t(words[change]) if change in words else change
+    if FACTS[fact].kind == "choice" and fact in BY_FACT:
+        words = {str(choice.value): choice.label for choice in BY_FACT[fact].choices}
+    return t(words[value]) if value in words else value
 
 
 def _step(step: Step) -> Iterator[tuple[str, str]]:

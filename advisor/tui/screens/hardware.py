@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from advisor.catalog.gpus import Hardware, gpus, hardware
 from advisor.catalog.models import ModelShape, model, models
+from advisor.decide.answers import Origin
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.choices import Choices
@@ -28,6 +29,8 @@ class Equipment:
 
     hardware: Hardware
     model: ModelShape
+    origin: Origin = "hardware"
+    """Where we have the size of the card from."""
 
 
 Item = TypeVar("Item", Hardware, ModelShape)
@@ -141,7 +144,12 @@ class HardwareScreen(Page[Equipment]):
         shape = self.query_one("#models", Choices).highlighted
         if card is None or shape is None or not self.cards or not self.shapes:
             return None
-        return Equipment(self.cards[card], self.shapes[shape])
+        return Equipment(self.cards[card], self.shapes[shape], self._origin(self.cards[card]))
+
+    def _origin(self, card: Hardware) -> Origin:
+        if card == self.detected:
+            return "detected"
+        return "hardware" if card.gpu else "person"
 
     @on(Choices.OptionSelected, "#cards")
     def card_chosen(self) -> None:
