@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advisor.cli import main
 from advisor.decide import pairs
 from advisor.decide.advise import advise
 from advisor.decide.answers import merge, parse
@@ -99,13 +100,13 @@ def test_no_more_pairs_are_tried_than_the_bound_and_the_same_each_time(monkeypat
     assert tried[: pairs.TRIED] == tried[pairs.TRIED :]
 
 
-def test_a_pair_is_told_as_text_as_a_record_and_as_json(advisor):
+def test_a_pair_is_told_as_text_as_a_record_and_as_json(capsys, monkeypatch):
     answers = parse(WORKS)
     advice = advise(answers)
-    code, out, _ = advisor(
-        "recommend", *(f"--fact={name}={value}" for name, value in WORKS.items()), "--json"
-    )
-    data = json.loads(out)["data"]
+    monkeypatch.setenv("ADVISOR_LANG", "en")
+    with pytest.raises(SystemExit) as ended:
+        main(["recommend", *(f"--fact={name}={value}" for name, value in WORKS.items()), "--json"])
+    data = json.loads(capsys.readouterr().out)["data"]
 
     assert "only together, cost_sensitive = yes and teacher_available = yes_licensed" in " ".join(
         text(advice).split()
@@ -113,6 +114,6 @@ def test_a_pair_is_told_as_text_as_a_record_and_as_json(advisor):
     assert "only together: `cost_sensitive = yes`, `teacher_available = yes_licensed`" in markdown(
         advice, answers, date="2026-11-20", version="1"
     )
-    assert code == 0
+    assert ended.value.code == 0
     assert data["flip_pairs"][0][0].keys() == {"fact", "change", "primary", "experiment"}
     assert data["flip_pairs"][0][0]["primary"] == data["flip_pairs"][0][1]["primary"]
