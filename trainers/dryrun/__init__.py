@@ -8,23 +8,35 @@ follows exactly (`trainers.dryrun.depth`).
 
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from recipes.exits import Exit
 from recipes.plan import Plan
+from recipes.words import N_
 from trainers.dryrun.depth import Key, Shallow, adapted, combined, keys, period, shallows, whole
 from trainers.dryrun.model import Config, cut, layers
 from trainers.dryrun.place import AFTER, BEFORE, Place
 from trainers.dryrun.rehearsal import STEPS, Rehearsed, rehearse
+from trainers.errors import TrainerError
 from trainers.memory.allocator import replay
 from trainers.memory.trace import Took, Trace, peaks
-from trainers.policy.forward import Path, packed_nll
+from trainers.policy.forward import Path, packed_nll, stock_nll
 
 MOMENTS: Final = ("load", "forward", "loss", "recompute", "bwd_end", "embedding", "step")
 """Named as in the closed form: blocks of the forward; head and loss; backward of the last block, of the first one,
 of the embedding; the optimizer's step."""
+
+
+class NotFollowed(TrainerError):
+    """A model that cannot be run without values."""
+
+    exit_code = Exit.USAGE
+    code = "E0104"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,14 @@ class DryRun:
         return max(self.moments, key=lambda name: self.moments[name])
 
 
-def dry_run(plan: Plan, config: Config, *, label_share: float = 1.0, reserved: bool = False) -> DryRun:
+def dry_run(
+    plan: Plan,
+    config: Config,
+    *,
+    label_share: float = 1.0,
+    reserved: bool = False,
+    stock_head: bool = False,
+) -> DryRun:
     """Find the peak memory of `plan` on one CUDA device.
 
     Args:
@@ -70,15 +89,16 @@ def dry_run(plan: Plan, config: Config, *, label_share: float = 1.0, reserved: b
         config: The keys of the model's `config.json`.
         label_share: Which share of the tokens is trained, from 0 to 1.
         reserved: Play the trace to an allocator; fragments depend on all of it, so the whole depth is run.
+        stock_head: Take rows one by one through the model's own forward, as where no packed row is right.
 
     Raises:
         MissingWeights: transformers cannot read the configuration.
         RecipeError: The recipe names what the model does not have.
     """
     began = time.process_time()
-    depth, way = layers(config), Path(packed_nll)
+    depth = layers(config)
     small = whole(plan, depth) if reserved else shallows(plan, config, depth)
-    runs = {one: _rehearsed(plan, config, one, way, label_share) for one in small}
+    runs = _runs(plan, config, small, label_share, stock=stock_head)
     moments: dict[str, int] = {}
     for key, peak in combined({one: _by_key(run, one, plan) for one, run in runs.items()}).items():
         for name in _moments(key):
@@ -92,6 +112,32 @@ def dry_run(plan: Plan, config: Config, *, label_share: float = 1.0, reserved: b
         notes=next(iter(runs.values())).notes,
         reserved=_reserved(next(iter(runs.values())).trace) if reserved else None,
     )
+
+
+def _runs(
+    plan: Plan, config: Config, small: Sequence[Shallow], label_share: float, *, stock: bool
+) -> dict[Shallow, Rehearsed]:
+    """Run every shallow model, row by row where packed rows are refused; a real run also asks a probe of values.
+
+    Raises:
+        NotFollowed: The model does what depends on values.
+    """
+
+    def through(way: Path) -> dict[Shallow, Rehearsed]:
+        return {one: _rehearsed(plan, config, one, way, label_share) for one in small}
+
+    try:
+        try:
+            return through(Path(stock_nll if stock else packed_nll))
+        except NotImplementedError as reason:
+            return through(Path(stock_nll, str(reason)))
+    except (DataDependentOutputException, DynamicOutputShapeException, NotImplementedError) as reason:
+        raise NotFollowed(
+            N_("what this model does depends on values, which a dry run does not have: {reason}"),
+            remedy=N_("measure a few steps on a GPU instead"),
+            where=str(config.get("model_type", "")),
+            reason=f"{type(reason).__name__} {reason}"[:300],
+        ) from reason
 
 
 def workspaces() -> tuple[int, ...]:

@@ -69,7 +69,7 @@ def built(config: Config, plan: Plan) -> PreTrainedModel:
 
 
 def fill(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Give every parameter and buffer a storage, tied ones the same; call it where tensors are counted."""
+    """Give every parameter and buffer a storage, tied ones the same; call it where tensors are fake."""
     done: dict[int, nn.Parameter] = {}
     for module in model.modules():
         quantised = type(module).__name__ in ("Linear4bit", "Linear8bitLt")

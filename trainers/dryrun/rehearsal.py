@@ -62,7 +62,7 @@ def rehearse(plan: Plan, config: Config, way: Way, label_share: float) -> Rehear
         }
     )
     plan = plan.model_copy(update={"schedule": short})
-    groups = list(batches.groups(_examples(plan, label_share), short, device))
+    groups = list(batches.groups(examples(plan, label_share, STEPS), short, device))
     model = built(config, plan)
     with recorder, as_on_cuda(recorder):
         recorder.enter(Place("load"))
@@ -163,14 +163,14 @@ def _blocks(model: PreTrainedModel) -> nn.ModuleList:
     return next(found, nn.ModuleList())
 
 
-def _examples(plan: Plan, label_share: float) -> list[Example]:
-    """Documents of the recipe's length that fill its micro-batches to the last token."""
-    room, steps = plan.schedule.micro_batch_tokens, STEPS * plan.schedule.accumulation
+def examples(plan: Plan, label_share: float, steps: int) -> list[Example]:
+    """Documents of the recipe's length that fill the micro-batches of so many steps to the last token."""
+    room, bins = plan.schedule.micro_batch_tokens, steps * plan.schedule.accumulation
     length = min(plan.data.length_tokens, room)
     lengths = [length] * (room // length) + ([room % length] if room % length else [])
     turn = Turn(role="assistant", content="-")
     row = Row(kind="text", messages=(turn,), source=Source(file="-", line=1, format="text", group="-"))
-    return [Example((0,) * n, _trained(n, label_share), row) for n in lengths * steps]
+    return [Example((0,) * n, _trained(n, label_share), row) for n in lengths * bins]
 
 
 def _trained(tokens: int, share: float) -> tuple[bool, ...]:

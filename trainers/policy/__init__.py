@@ -136,7 +136,7 @@ def load(
             where=str(source.directory),
             reason=str(error)[:300],
         ) from error
-    _keep_unpacked(loaded)
+    keep_unpacked(loaded)
     # what an adapter names as its base
     loaded.name_or_path = model.id if source.commit else str(source.directory)
     policy = ready(loaded, tokenizer, device, source)
@@ -221,7 +221,7 @@ def causal(model: nn.Module) -> PreTrainedModel:
     return found
 
 
-def _keep_unpacked(model: nn.Module) -> None:
+def keep_unpacked(model: nn.Module) -> None:
     """Keep NF4 weights as they were quantised.
 
     On a CPU with AVX512-BF16 bitsandbytes 0.50 rewrites a layer for its own inference kernel at the first forward
