@@ -113,6 +113,16 @@ def test_recomputed_activations_change_no_gradient(home, plan):
         torch.testing.assert_close(plain, again, rtol=1e-5, atol=1e-6)
 
 
+def test_a_prefix_that_only_the_cache_takes_is_refused_with_recomputed_activations(home):
+    policy = prompted(home, KINDS["prefix"])
+    policy = with_model(policy.__class__(**{**fields(policy), "nll": stock_nll}), policy.model)
+    policy.model.train()
+    recompute(policy.causal)
+
+    with pytest.raises(RecipeError, match="a prefix cannot be trained with recomputed activations"):
+        policy.loss(batches.flatten(examples(), CPU))
+
+
 @each_kind
 def test_rows_padded_on_the_left_are_read_and_continued_as_if_alone(home, plan):
     policy = prompted(home, plan)

@@ -51,7 +51,18 @@ class Prompted(PeftModelForCausalLM):
     def forward(  # type: ignore[override]  # as a causal model is called here, no more
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: object
     ) -> CausalLMOutputWithPast:
-        """The logits [B, T, V] of a prefixed batch; [B, v + T, V] with virtual tokens, as in peft."""
+        """The logits [B, T, V] of a prefixed batch; [B, v + T, V] with virtual tokens, as in peft.
+
+        Raises:
+            RecipeError: A prefix is trained through the cache, which recomputed blocks cannot read twice.
+        """
+        if self.has_prefix and self.training and _recomputes(self.base_model):
+            raise wrong(
+                N_(
+                    "on this architecture a prefix cannot be trained with recomputed activations: set it to false"
+                ),
+                "schedule.checkpointing",
+            )
         ids_BT, mask_BT = self._widened(input_ids, attention_mask)
         positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
         kwargs.pop("position_ids", None)
@@ -156,6 +167,11 @@ def _wrapped(model: PreTrainedModel, config: PeftConfig, seed: int) -> Prompted:
     made.__class__ = Prompted
     found: Prompted = made
     return found
+
+
+def _recomputes(model: nn.Module) -> bool:
+    """Whether some block is computed again in the backward."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def _embeddings(model: PreTrainedModel) -> nn.Embedding:
