@@ -24,6 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # as a run of the trainer does
+
 import torch
 from torch import nn
 
@@ -293,7 +295,7 @@ def _machine(*, toy: bool) -> dict[str, Any]:
     return {
         "device": "CPU, toy size" if toy else torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
-        "allocator": os.environ.get("PYTORCH_ALLOC_CONF", os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")),
+        "allocator": os.environ["PYTORCH_ALLOC_CONF"],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
         "not_measured": {"dpo": "the trainer has no such objective yet"},

@@ -4,16 +4,19 @@ Several processes: `python -m trainers run RECIPE --nproc N` on this computer; o
 `torchrun --nnodes=... --nproc-per-node=... -m trainers run RECIPE --run-dir DIR`.
 """
 
+import os
 import signal
 
 if __name__ == "__main__":
     # Before anything else is imported: until the run hears signals, Ctrl-C just ends the process. As an exception
     # it would come up inside whatever is being loaded, and pydantic takes it for a broken pattern.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Before torch is imported, too: its allocator reads this once. Segments that grow leave almost no fragments
+    # (--reserved of a dry run shows both), and the estimate counts on it.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 import argparse
 import gc
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module

@@ -1,6 +1,8 @@
 """A dry run: the trainer on tensors without memory."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -302,3 +304,13 @@ def test_several_processes_are_refused(tmp_path, capsys):
 def test_modules_that_a_model_does_not_have_are_refused(tmp_path, capsys):
     assert main(["dry-run", str(home_of(tmp_path, plan(Lora(targets=("nothing",)))))]) == Exit.USAGE
     assert "nothing" in capsys.readouterr().err
+
+
+def test_a_trainer_s_process_asks_for_segments_that_grow():
+    spy = "import runpy, os, sys; sys.argv = ['trainers', '--help']\n" + (
+        "try: runpy.run_module('trainers', run_name='__main__')\n"
+        "except SystemExit: print(os.environ['PYTORCH_ALLOC_CONF'])"
+    )
+    said = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=True)
+
+    assert said.stdout.splitlines()[-1] == "expandable_segments:True"
