@@ -1,7 +1,7 @@
 """Train every way to move the weights on the embedded voice task, as a person would. `python benchmarks/strategies.py`.
 
 Each line is a recipe with the defaults of its method, run by `python -m trainers run` as a process, as long as the
-defaults say; methods with few weights four times as long, too. It prints the share of weights that moves, steps, loss before and
+defaults say; methods with few weights as short as the others, too. It prints the share of weights that moves, steps, loss before and
 after, style and facts on held-out rows (per cent), seconds of training, and the peak, measured beside predicted.
 """
 
@@ -27,7 +27,7 @@ from advisor.learn.lantern.base import base_dir
 from advisor.learn.lantern.files import HELD_OUT, TRAIN, evaluation
 from advisor.learn.lantern.tasks import task
 from advisor.plan.compose import RowFiles, Wanted, propose
-from advisor.plan.methods import FEW_WEIGHTS, METHODS
+from advisor.plan.methods import FEW_WEIGHTS, FEW_WEIGHTS_PASSES, METHODS
 from recipes.plan import Plan
 from recipes.report import Report
 from recipes.write import write
@@ -42,7 +42,7 @@ class Line:
     """One training; scores in per cent."""
 
     method: str
-    passes: int
+    passes: float
     rate: float
     trained: int
     trained_share: float
@@ -57,7 +57,7 @@ class Line:
     peak_predicted: int
 
 
-def plan_of(method: str, directory: Path, passes: int) -> Plan:
+def plan_of(method: str, directory: Path, passes: float) -> Plan:
     """The recipe that the defaults give, with `passes` times as many epochs."""
     voice, base = task("voice"), base_dir()
     sums = write_rows(directory / TRAIN, voice.train), write_rows(directory / HELD_OUT, voice.held_out)
@@ -86,7 +86,7 @@ def plan_of(method: str, directory: Path, passes: int) -> Plan:
     return proposal.plan.model_copy(update={"schedule": longer, "model": model, "layout": layout})
 
 
-def train(method: str, passes: int) -> Line:
+def train(method: str, passes: float) -> Line:
     """Train one method and read its report."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
@@ -125,7 +125,7 @@ def train(method: str, passes: int) -> Line:
 
 
 HEADING: Final = (
-    f"{'method':<20}{'x':>2}{'rate':>9}{'trained':>9}{'%':>7}{'steps':>6}  {'loss':<15}"
+    f"{'method':<20}{'x':>5}{'rate':>9}{'trained':>9}{'%':>7}{'steps':>6}  {'loss':<15}"
     f"{'style':>6}{'fact':>6}{'s':>7}  peak MiB (predicted)"
 )
 
@@ -135,7 +135,7 @@ def told(line: Line) -> str:
     losses = f"{line.first_loss:.2f} -> {line.last_loss:.2f}"
     peak = f"{line.peak_measured / 2**20:.0f} ({line.peak_predicted / 2**20:.0f})"
     return (
-        f"{line.method:<20}{line.passes:>2}{line.rate:>9.2g}{line.trained:>9}{line.trained_share:>7.2f}"
+        f"{line.method:<20}{line.passes:>5.2g}{line.rate:>9.2g}{line.trained:>9}{line.trained_share:>7.2f}"
         f"{line.steps:>6}  {losses:<15}{line.style:>6.0f}{line.fact:>6.0f}{line.seconds:>7.1f}  {peak}"
     )
 
@@ -143,7 +143,7 @@ def told(line: Line) -> str:
 def lines(only: str) -> Iterator[Line]:
     """Every method whose name begins with `only`."""
     for method in (*LEAVES, *METHODS):
-        for passes in (1, 4) if method in FEW_WEIGHTS else (1,):
+        for passes in (1 / FEW_WEIGHTS_PASSES, 1) if method in FEW_WEIGHTS else (1,):
             if method.startswith(only):
                 yield train(method, passes)
 

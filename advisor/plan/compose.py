@@ -160,7 +160,7 @@ def _schedule(wanted: Wanted, adaptation: Adaptation, length: int) -> tuple[Sche
     """How the weights move. Rows per step decide the rest, so they are chosen first."""
     stats, hardware = wanted.stats, wanted.hardware
     rows = defaults.batch_rows(stats)
-    epochs = defaults.epochs(stats, rows.value)
+    epochs = defaults.epochs(stats, rows.value, adaptation)
     micro = defaults.micro_batch_tokens(stats, rows.value, length, hardware)
     held = defaults.accumulation(stats, rows.value, micro.value)
     steps = defaults.steps(stats, epochs.value, micro.value, held.value)

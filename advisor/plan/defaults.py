@@ -12,7 +12,15 @@ from advisor.catalog.gpus import Hardware
 from advisor.catalog.models import ModelShape
 from advisor.data.stats import DataStats
 from advisor.estimate.shapes import parameters
-from advisor.plan.methods import FEW_WEIGHTS, METHODS, SMALL_TEXT, USUAL_TEXT, Method, rated
+from advisor.plan.methods import (
+    FEW_WEIGHTS,
+    FEW_WEIGHTS_PASSES,
+    METHODS,
+    SMALL_TEXT,
+    USUAL_TEXT,
+    Method,
+    rated,
+)
 from advisor.plan.proposal import Reason
 from advisor.units import count
 from recipes.plan import Adaptation, Full, LastLayers, Lora
@@ -72,8 +80,8 @@ RANKS: Final = ((200, 8), (50_000, 16), (float("inf"), 64))
 """LoRA rank by rows: capacity is almost never the limit below 10,000 rows."""
 
 
-def epochs(stats: DataStats, batch_rows: int) -> Choice[float]:
-    """Passes over the data: by its size, then moved towards 100 to 2,000 optimizer steps."""
+def epochs(stats: DataStats, batch_rows: int, adaptation: Adaptation | None = None) -> Choice[float]:
+    """Passes over the data: by its size, then moved towards 100 to 2,000 optimizer steps; more for few weights."""
     band = next(b for b in EPOCHS if stats.rows < b.rows)
     steps = stats.rows / batch_rows
     value = band.usual
@@ -85,6 +93,12 @@ def epochs(stats: DataStats, batch_rows: int) -> Choice[float]:
     if band.least == band.most:
         text = N_("{rows} rows: {most} passes are usual")
     values: dict[str, str | int | float] = {"rows": stats.rows, "least": band.least, "most": band.most}
+    if adaptation is not None and adaptation.kind in FEW_WEIGHTS:
+        text = N_(
+            "{rows} rows: {most} passes would be usual, but {kind} learned the embedded task in four times as many"
+        )
+        values = {"rows": stats.rows, "most": value, "kind": adaptation.kind}
+        return Choice(float(value * FEW_WEIGHTS_PASSES), Reason(text, values, "embedded-example"))
     return Choice(float(value), Reason(text, values, "wshobson-agents"))
 
 

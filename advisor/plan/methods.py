@@ -71,6 +71,8 @@ METHODS: Final[Mapping[str, Method]] = MappingProxyType(
 )  # fmt: skip
 FEW_WEIGHTS: Final = ("prefix", "p_tuning", "prompt_tuning", "ia3")
 """Kinds with so few weights that a lower rate for little data keeps them from learning (benchmarks/strategies.py)."""
+FEW_WEIGHTS_PASSES: Final = 4
+"""How much longer they are trained: with the usual passes none of them learned the embedded task, with these all did."""
 SMALL_TEXT: Final = N_(
     "measured on the embedded model: {base}, times {factor} for batch and amount of data ({size} parameters)"
 )
