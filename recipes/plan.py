@@ -310,7 +310,7 @@ class Layout(Part):
     compile: Literal["auto", "off", "on"] = "auto"
     """Compile the blocks; `auto` does where a run on a GPU is long enough to earn the compilation back."""
     cuda_graph: bool = False
-    """Replay a micro-batch as one CUDA graph: an experiment."""
+    """Replay a micro-batch as one CUDA graph: not offered until it is measured; a run refuses it."""
     deterministic: bool = False
     """Use only operations that give the same bits each time; slower on a GPU."""
 

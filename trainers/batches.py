@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recipes.plan import Schedule
 from trainers.data import Example
-from trainers.loop import Batch, Group
+from trainers.loop import Batch, Group, Spans
 
 Bin = list[int]
 """Numbers of examples that share one flat row."""
@@ -158,7 +158,7 @@ def flatten(examples: Sequence[Example], device: torch.device) -> Batch:
             "cu_seq_lens_k": offsets,
             "max_length_q": longest,
             "max_length_k": longest,
-            "spans": spans,
+            "spans": Spans(spans),
         },
         places=tuple(example.place for example in examples),
     )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,17 @@ from torch import Tensor, nn
 from recipes.words import N_
 from trainers.engine import Engine
 from trainers.errors import SHOWN, NotFinite
+
+
+class Spans:
+    """Where documents begin and end; a thing of its own, since a compiler would compile for each tuple anew."""
+
+    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self._pairs = tuple(pairs)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(start, stop) of each."""
+        return iter(self._pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +201,7 @@ def _hold(optimizer: torch.optim.Optimizer, bad: Tensor) -> bool:
     Optimizers that torch's own gradient scaler trusts to read `found_inf` on the device are told there; of the
     others each step costs a wait for the device.
     """
-    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
     if not getattr(inner, "_step_supports_amp_scaling", False):
         return bool(bad)
     inner.grad_scale, inner.found_inf = None, bad
@@ -207,13 +219,14 @@ def _told(
     found: list[list[float]] = torch.stack([one.numbers for one in seen]).tolist()
     finite = list(takewhile(lambda numbers: all(map(math.isfinite, numbers)), found))
     steps = tuple(
-        _step(one, *numbers, seconds / len(seen)) for one, numbers in zip(seen, finite, strict=False)
+        _step(one, loss, norm, seconds / len(seen)) for one, (loss, norm) in zip(seen, finite, strict=False)
     )
     if steps:
         yield steps
         last_loss = steps[-1].loss
     if len(steps) < len(seen):
-        raise _not_finite(seen[len(steps)].group, *found[len(steps)], last_loss)
+        loss, norm = found[len(steps)]
+        raise _not_finite(seen[len(steps)].group, loss, norm, last_loss)
     return last_loss
 
 

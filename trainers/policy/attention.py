@@ -5,7 +5,7 @@ document. Letters of shapes: T tokens, H heads, K key and value heads, D head si
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from importlib import import_module
 from typing import Final
@@ -44,6 +44,7 @@ def _options(window: int | None, spells: AbstractSet[str] = _SPELLS) -> dict[str
     return {**causal, **({"enable_gqa": True} if "enable_gqa" in spells else {})}
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled, each row would be another program
 def packed(  # the signature is that of transformers' attention functions
     module: nn.Module,
     query: Tensor,
@@ -57,7 +58,7 @@ def packed(  # the signature is that of transformers' attention functions
     cu_seq_lens_k: Tensor,
     max_length_q: int,
     max_length_k: int,
-    spans: Sequence[tuple[int, int]],
+    spans: Iterable[tuple[int, int]],
     prefix: Sequence[tuple[Tensor, Tensor]] | None = None,
     key_index: Tensor | None = None,
     sliding_window: int | None = None,

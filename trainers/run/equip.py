@@ -14,7 +14,7 @@ from trainers.engine import Engine
 from trainers.loop import Learner
 from trainers.objectives.sft import sft
 from trainers.optim import adamw
-from trainers.policy import Policy, proved, with_model
+from trainers.policy import Policy, gears, proved, with_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) ->
     policy = with_model(policy, adapted.model)
     if schedule.checkpointing:
         recompute(policy.causal, layers=schedule.checkpointing_layers, offload=schedule.checkpointing_offload)
+    if gears.compiles(plan, engine.device):
+        gears.compile_blocks(policy.causal)
     learner, optimizer = engine.prepare(learner_of(policy), adamw(policy.model, schedule))
     if engine.divides_weights:  # only together is there a forward that can be compared
         alone, length = policy, plan.data.length_tokens

@@ -25,7 +25,7 @@ from trainers.errors import Changed, OutOfMemory
 from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
 from trainers.memory.peak import Peak
-from trainers.policy import Policy, is_beside_base, load
+from trainers.policy import Policy, gears, is_beside_base, load
 from trainers.run import Job, tokens
 from trainers.run.directory import write_marker
 from trainers.run.equip import learner_of
@@ -61,6 +61,7 @@ def run(job: Job[Plan]) -> int:
         check_rows(plan.data, job.home)
         check_lengths(plan, str(job.files.recipe))
         check_precision(plan, str(job.files.recipe))
+        gears.check(plan)
         _quiet()
         engine = Accelerated(plan.layout)
         if job.resume and job.files.report.is_file():
