@@ -231,6 +231,14 @@ def test_attention_is_the_kernel_of_variable_length_and_never_a_square(lora):
     assert dry_run(longer, CONFIG).allocated == pytest.approx(lora.allocated, rel=1e-3)
 
 
+def test_a_model_that_refuses_packed_rows_is_run_row_by_row_and_says_so():
+    capped = CONFIG | {"model_type": "gemma2", "query_pre_attn_scalar": 32, "sliding_window": 64}
+    found = dry_run(plan(), capped)
+
+    assert any("soft cap" in note for note in found.notes)
+    assert found.allocated > found.moments["load"]
+
+
 # --- the command ---
 
 

@@ -85,7 +85,7 @@ def rehearse(plan: Plan, config: Config, way: Way, label_share: float) -> Rehear
             )
             for _ in steps:
                 pass
-        notes = equipped.adapted.notes
+        notes = (*equipped.adapted.notes, *([way.why] if way.why else ()))
         trained = equipped.adapted.trainable
     return Rehearsed(tuple(recorder.trace), trained, notes)
 
