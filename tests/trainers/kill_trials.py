@@ -19,7 +19,7 @@ import tiny
 import torch
 
 from recipes.report import Arm, Rate
-from trainers.checkpoints import protocol
+from trainers.checkpoints import divided, protocol
 from trainers.evaluate import Outcome
 from trainers.run import story, train
 
@@ -85,13 +85,10 @@ def in_place():
         path.mkdir(parents=True, exist_ok=True)
         saves.append(path)
         for name, tensors in (
-            ("weights-00001.safetensors", protocol._trained(contents.model)),
-            (
-                "optimizer-00001.safetensors",
-                protocol._moments(protocol._trained(contents.model), contents.optimizer),
-            ),
+            ("weights-00001.safetensors", divided.weights(contents.model)),
+            ("optimizer-00001.safetensors", divided.moments(contents.model, contents.optimizer)),
         ):
-            whole = protocol.save({key: value.detach().contiguous() for key, value in tensors.items()})
+            whole = protocol.save({key: value.detach().contiguous() for key, value in tensors})
             with (path / name).open("wb") as file:
                 file.write(whole[: len(whole) // 2])
                 file.flush()
