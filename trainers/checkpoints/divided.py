@@ -70,7 +70,7 @@ def _whole(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
     if tensor.dtype is not torch.int16:
-        return tensor.detach().full_tensor()
+        return tensor.full_tensor().detach()
     carried = DTensor.from_local(  # gloo does not move int16; bits are bits
         tensor.to_local().view(torch.bfloat16),
         tensor.device_mesh,
