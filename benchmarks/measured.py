@@ -49,7 +49,9 @@ class Live(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401
         """Run an operation, and count what it gives back."""
         out = func(*args, **(kwargs or MappingProxyType({})))
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        given = {
+            t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)
+        }
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor.untyped_storage(), given)
