@@ -83,3 +83,40 @@ def test_compiled_blocks_learn_the_same_and_rows_of_other_lengths_compile_nothin
         assert compiled == pytest.approx(plain, rel=1e-5)
     assert counts[3] > 0
     assert counts[5] == counts[3]
+
+
+@pytest.mark.parametrize(
+    "generation, installed, wish, taken",
+    [
+        (9, "flash_attn_interface", {}, "FA3"),
+        (10, "flash_attn.cute", {}, "FA4"),
+        (8, "flash_attn_interface", {}, None),
+        (9, "", {}, None),
+        (9, "flash_attn_interface", {"deterministic": True}, None),
+    ],
+)
+def test_the_attention_kernel_written_for_this_gpu_is_taken_where_it_is_installed(
+    home, monkeypatch, generation, installed, wish, taken
+):
+    activated = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (generation, 0))
+    monkeypatch.setattr(gears, "_installed", lambda package: package == installed)
+    monkeypatch.setattr(gears, "activate_flash_attention_impl", activated.append)
+
+    assert gears.own_flash(plan(home, **wish), CUDA) == taken
+    assert activated == ([taken] if taken else [])
+
+
+def test_a_package_without_kernels_leaves_torchs_own(home, monkeypatch):
+    def empty(_):
+        raise RuntimeError("does not expose FA3 kernels")
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(gears, "_installed", lambda _: True)
+    monkeypatch.setattr(gears, "activate_flash_attention_impl", empty)
+
+    assert gears.own_flash(plan(home), CUDA) is None
+
+
+def test_no_cpu_asks_for_a_kernel_of_a_gpu(home):
+    assert gears.own_flash(plan(home), CPU) is None

@@ -70,6 +70,8 @@ def run(job: Job[Plan]) -> int:
             protocol.sweep(job.files.checkpoints)
 
         _phase(job, engine, "load")
+        if kernel := gears.own_flash(plan, engine.device):
+            _warn(job.log, "M0106", N_("attention runs on {kernel}, which is installed here"), kernel=kernel)
         peak = Peak(engine.device)
         policy = _loaded(job, engine)
 
