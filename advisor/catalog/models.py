@@ -18,6 +18,10 @@ Estimator = Literal["closed_form", "closed_form_moe", "dry_run_required", "unsup
 """How memory can be estimated: by formula, by formula with a wider interval, by a dry run only, or not yet."""
 
 
+Residual = Literal["in turn", "parallel", "parallel, one norm"]
+"""Whether a block's MLP reads what its attention wrote, or both read the block's input; then perhaps through one norm."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moe:
     """Experts of a mixture: how many there are, how many a token uses, the MLP width of each."""
@@ -53,6 +57,10 @@ class ModelShape:
     estimator: Estimator = "unsupported"
     moe: Moe | None = None
     qkv_bias: bool = False
+    biased: bool = False
+    """Whether every linear layer inside the blocks has a bias."""
+    head_bias: bool = False
+    residual: Residual = "in turn"
     attention: str = ""
     context: int = 0
     family: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from advisor.catalog.models import ModelShape
-from advisor.estimate import foreign, shapes
+from advisor.estimate import foreign, litgpt, shapes
 from advisor.estimate.setup import Setup
 from advisor.estimate.shapes import Linear
 from recipes.plan import Bottleneck, Ia3, Lora, Prefix
@@ -59,6 +59,8 @@ def saved(setup: Setup, moves: frozenset[str] = frozenset()) -> Saved:
         setup: The configuration.
         moves: The base's own weights that move in this block, by name.
     """
+    if setup.profile.blocks == "litgpt":
+        return Saved(litgpt.mlp(setup.shape), litgpt.block(setup) - litgpt.mlp(setup.shape))
     kept = _of_adaptation(setup)
     own = _inputs(setup, tuple(one for one in shapes.linears(setup.shape) if _moves(one, moves)))
     rest = _norms(setup, moves) + _attention(setup) + _extra(setup, frozen=not moves)

@@ -92,7 +92,7 @@ def estimate(setup: Setup) -> Estimate:
         Unsupported: No formula describes the model.
         BadValue: The configuration names what the model does not have.
     """
-    require_known(setup.shape)
+    require_known(setup.shape, blocks=setup.profile.blocks)
     found = {function: function(setup) for function in _TERMS}
     alive = {function: term for function, term in found.items() if term.bytes}
     moments = tuple(

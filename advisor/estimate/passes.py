@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from advisor.catalog.models import ModelShape
-from advisor.estimate import shapes
+from advisor.estimate import litgpt, shapes
 from advisor.estimate.activations import Saved, saved
 from advisor.estimate.setup import Setup
 from advisor.estimate.states import shards, term
@@ -44,8 +44,11 @@ def stored(setup: Setup) -> Term:
         return term(
             N_("checkpoints"), kept * tokens * each, f"{kept} x {tokens} x {each:.0f}", "chen2016", "stored"
         )
-    size = sum(count_ * saved(setup, block).total(tokens) for block, count_ in blocks.items())
-    size = max(0.0, size - _first_norm(setup))
+    if setup.profile.blocks == "litgpt":
+        size = litgpt.stored(setup) * tokens
+    else:
+        size = sum(count_ * saved(setup, block).total(tokens) for block, count_ in blocks.items())
+        size = max(0.0, size - _first_norm(setup))
     sums = f"{layers} x {tokens} x {size / max(1, layers * tokens):.0f}"
     return term(N_("activations"), size, sums, kind="stored")
 
@@ -68,7 +71,8 @@ def head(setup: Setup) -> Term:
     per_token = used.per_hidden * tokens + used.per_label_hidden * setup.label_tokens
     hidden = scale * shape.hidden * per_token
     rows, each = _logits(setup)
-    logits = max(each * rows * shape.vocabulary, _second_head_gradient(setup))
+    made = each * rows * shape.vocabulary + _piece(setup)
+    logits = max(made, _second_head_gradient(setup), _quantised_head(setup))
     norm = _norm_backward(setup)
     if norm > hidden + logits:
         return term(N_("last norm"), norm, f"{tokens} x {norm / tokens:.0f}")
@@ -91,6 +95,31 @@ def _logits(setup: Setup) -> tuple[int, float]:
     if labels <= used.rows:
         return labels, used.first
     return used.rows, used.per_vocabulary
+
+
+def _piece(setup: Setup) -> float:
+    """What the loss of one piece needs beside all logits, and what is kept of them before they are scaled."""
+    used, tokens = setup.profile.head, setup.pass_tokens
+    piece = used.per_piece * min(tokens, used.piece * setup.rows) * setup.shape.vocabulary
+    return piece + (litgpt.head_outputs(setup) * tokens if setup.profile.blocks == "litgpt" else 0.0)
+
+
+def _quantised_head(setup: Setup) -> float:
+    """The backward of an output matrix in 4 bits: itself in 16, beside the logits that are held and their gradient."""
+    used, shape = setup.profile, setup.shape
+    if not (used.quantises_head and setup.base_is_nf4):
+        return 0.0
+    logits = used.head.in_backward * setup.pass_tokens * shape.vocabulary
+    return (
+        logits
+        + litgpt.head_outputs(setup) * setup.pass_tokens
+        + _unquantised(setup) * shapes.head_weights(shape)
+    )
+
+
+def _unquantised(setup: Setup) -> int:
+    """Bytes of a weight of few bits while it computes."""
+    return setup.profile.dequantised_bytes or setup.compute_bytes
 
 
 def _trains_head(setup: Setup) -> bool:
@@ -183,10 +212,8 @@ def _temporaries(setup: Setup, kept: Saved) -> float:
 def dequantised(setup: Setup) -> Term:
     """A base of few bits computes with one linear layer at a time in 16 (or 32) bit."""
     largest = shapes.largest_linear(setup.shape) if setup.base != "dense" else 0
-    size = largest * setup.compute_bytes
-    return term(
-        N_("one layer, dequantised"), size, f"{count(largest)} x {setup.compute_bytes}", "dettmers2023"
-    )
+    each = _unquantised(setup)
+    return term(N_("one layer, dequantised"), largest * each, f"{count(largest)} x {each}", "dettmers2023")
 
 
 def boundary(setup: Setup) -> Term:

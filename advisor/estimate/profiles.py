@@ -40,6 +40,12 @@ class Head:
     first: float = 0.0
     per_label_hidden: float = 0.0
     """For each label token and hidden unit."""
+    piece: int = 0
+    """Positions of each document whose loss is made at a time, from logits that are all there."""
+    per_piece: float = 0.0
+    """Bytes for each entry of one piece, beside those of all logits."""
+    in_backward: float = 0.0
+    """Bytes for each entry while a quantised output matrix gives the gradient of its input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,12 @@ class Profile:
     runtime_bytes: int = 0
     experts_quantised: bool = False
     """Whether experts are linear layers of their own (transformers 4) or 3-D parameters that stay in 16 bit (5)."""
+    blocks: Literal["transformers", "litgpt"] = "transformers"
+    """Whose code the decoder's blocks are."""
+    quantises_head: bool = False
+    """Whether the output matrix is a 4-bit layer like those of the blocks."""
+    dequantised_bytes: int = 0
+    """Bytes of a 4-bit weight while it computes (0: those of the type it computes in)."""
     kbit_prep: bool = False
     """Whether everything that is not quantised becomes fp32, and hidden states with it."""
     casts_back: bool = False

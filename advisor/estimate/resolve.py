@@ -77,7 +77,7 @@ def _head(record: Record, used: Profile) -> Head | None:
     word = record.text("loss") or used.head.loss
     if word == used.head.loss and _inside(record, used.head):
         return None
-    own = [one for one in heads().values() if word in (one.loss, *one.words)]
+    own = [one for one in heads().values() if word in one.words]
     if not own:
         raise no_formula(N_("there is no formula for the loss {word}"), word=word)
     inside = [

@@ -235,8 +235,8 @@ def setup(plan: Plan, shape: ModelShape, stats: Counts | None, *, device: str = 
     )
 
 
-def require_known(shape: ModelShape) -> None:
-    """Refuse a model that no formula describes.
+def require_known(shape: ModelShape, *, blocks: str = "transformers") -> None:
+    """Refuse a model that no formula describes, in the code (`blocks`) that its trainer has for it.
 
     Raises:
         Unsupported: The architecture is unknown, a dimension is missing, or the dimensions contradict the
@@ -244,7 +244,7 @@ def require_known(shape: ModelShape) -> None:
     """
     if shape.estimator == "unsupported" or not all(_needed(shape)):
         _refuse(shape, N_("not all dimensions of {model} are known, so its memory cannot be estimated"))
-    if shape.estimator == "dry_run_required":
+    if shape.estimator == "dry_run_required" and not (shape.block == "gelu" and blocks == "litgpt"):
         _refuse(shape, N_("the blocks of {model} ({block}) have no formula yet; only a dry run could tell"))
     published = shape.published_parameters
     counted = shapes.parameters(shape)

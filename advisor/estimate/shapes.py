@@ -68,6 +68,8 @@ def _attention(shape: ModelShape) -> tuple[Linear, ...]:
 
 def _mlp(shape: ModelShape) -> tuple[Linear, ...]:
     down = Linear("down_proj", shape.mlp, shape.hidden, "product")
+    if shape.block == "gelu":
+        return (Linear("up_proj", shape.hidden, shape.mlp, "mlp"), down)
     if shape.block in {"phi3", "glm4"}:
         return (Linear("gate_up_proj", shape.hidden, 2 * shape.mlp, "mlp"), down)
     return (
@@ -103,6 +105,8 @@ def _norms(shape: ModelShape) -> int:
             return 4 * hidden
         case "gemma3":
             return 4 * hidden + 2 * width
+        case "gelu":  # layer norms have a bias
+            return 2 * hidden * (1 if shape.residual == "parallel, one norm" else 2)
         case _:
             return 2 * hidden
 
@@ -115,13 +119,15 @@ def embedding_weights(shape: ModelShape) -> int:
 def block_parameters(shape: ModelShape) -> int:
     """Parameters of one decoder block."""
     bias = shape.queries + 2 * shape.keys if shape.qkv_bias else 0
+    bias = sum(layer.outputs for layer in linears(shape)) if shape.biased else bias
     experts = _experts(shape, shape.moe) if shape.moe else 0
     return sum(layer.weights for layer in linears(shape)) + experts + bias + _norms(shape)
 
 
 def parameters(shape: ModelShape) -> int:
     """All parameters of the language model, computed from its dimensions."""
-    return embedding_weights(shape) + shape.layers * block_parameters(shape) + shape.hidden
+    last = shape.hidden * (2 if shape.block == "gelu" else 1) + (shape.vocabulary if shape.head_bias else 0)
+    return embedding_weights(shape) + shape.layers * block_parameters(shape) + last
 
 
 def head_weights(shape: ModelShape) -> int:
@@ -181,12 +187,18 @@ def block_tensors(shape: ModelShape) -> Mapping[str, int]:
     """The weights of one block by the name that they have inside it (transformers 5.23), and their sizes."""
     part = {"attention": "self_attn", "heads": "self_attn"}
     found = {f"{part.get(one.reads, 'mlp')}.{one.name}.weight": one.weights for one in linears(shape)}
-    if shape.qkv_bias:
+    if shape.biased:
+        found |= {name.replace(".weight", ".bias"): size for name, size in _biases(shape, part).items()}
+    elif shape.qkv_bias:
         widths = {"q": shape.queries, "k": shape.keys, "v": shape.keys}
         found |= {f"self_attn.{name}_proj.bias": width for name, width in widths.items()}
     if shape.moe:
         found["mlp.experts"] = _experts(shape, shape.moe)
     return MappingProxyType({**found, **_norm_tensors(shape)})
+
+
+def _biases(shape: ModelShape, part: Mapping[str, str]) -> dict[str, int]:
+    return {f"{part.get(one.reads, 'mlp')}.{one.name}.weight": one.outputs for one in linears(shape)}
 
 
 def _norm_tensors(shape: ModelShape) -> dict[str, int]:

@@ -5,12 +5,15 @@ null, like a field that is not there, means that nobody knows.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, Literal
 
 from advisor.catalog.models import ModelShape, configured, model
 from advisor.errors import BadValue
-from advisor.estimate.foreign import Foreign, forms
+from advisor.estimate import litgpt
+from advisor.estimate.foreign import GROUND, Foreign, Method, forms
+from advisor.estimate.profiles import Profile
 from advisor.estimate.record import Record, no_formula, unknown
 from advisor.estimate.resolve import resolved
 from advisor.estimate.setup import (
@@ -52,16 +55,19 @@ def described(fields: object) -> Setup:
         record.refuse("seq_len", N_("fewer tokens"), str(length * rows))
     for problem in _CONTRADICTIONS:
         problem(record)
+    used = resolved(record)
     shape = _shape(record)
+    if used.blocks == "litgpt":  # its head is a matrix of its own, whatever the checkpoint ties
+        shape = replace(shape, tied=False)
     try:
-        adaptation, foreign = _moves(record, shape)
+        adaptation, foreign = _moves(record, shape, used)
     except ValueError:  # a number or name that no recipe could hold
         record.refuse("method", N_("one whose numbers and names a recipe can hold"))
     return Setup(
         shape=shape,
         adaptation=adaptation,
         foreign=foreign,
-        profile=resolved(record),
+        profile=used,
         micro_batch_tokens=length * rows,
         longest_tokens=length,
         label_share=_label_share(record),
@@ -216,13 +222,15 @@ def _shape(record: Record) -> ModelShape:
     return model(name)
 
 
-def _moves(record: Record, shape: ModelShape) -> tuple[Adaptation, Foreign | None]:
+def _moves(record: Record, shape: ModelShape, used: Profile) -> tuple[Adaptation, Foreign | None]:
     """What moves, as a recipe would say it, or as a method of peft alone."""
     virtual = record.whole("virtual_tokens")
     word = (record.text("method") or "").replace("-", "_") or None
     match word:
         case None:
             raise unknown("method")
+        case _ if used.blocks == "litgpt" and word not in _OF_LITGPT:
+            raise no_formula(N_("there is no formula for the method {word}"), word=f"{word} (litgpt)")
         case "full":
             return Full(), None
         case "last_layers" | "freeze":
@@ -253,35 +261,54 @@ def _moves(record: Record, shape: ModelShape) -> tuple[Adaptation, Foreign | Non
             return Bottleneck(
                 placement="houlsby" if placement == "houlsby" else "pfeiffer", width=width
             ), None
+        case "other" if used.blocks == "litgpt":
+            return _of_litgpt(record, shape)
         case "other":
             return Lora(rank=1), _foreign(record, shape)
         case _:
             raise no_formula(N_("there is no formula for the method {word}"), word=word)
 
 
-def _lora(record: Record, word: str) -> Lora:
+def _base(record: Record, word: str) -> Literal["dense", "nf4", "int8"]:
+    """How the frozen base is held."""
     quant = record.text("quant")
     if quant in _UNKNOWN_SHAPES:
         raise no_formula(N_("there is no formula for weights in {word}"), word=quant or "")
-    base: Literal["dense", "nf4", "int8"] = "dense"
     if quant in _NF4 or (quant is None and word in {"qlora", "qdora"}):
-        base = "nf4"
-    elif quant in _INT8 or (quant is None and word == "lora_8bit"):
-        base = "int8"
-    elif quant and not quant.startswith("gptq"):
+        return "nf4"
+    if quant in _INT8 or (quant is None and word == "lora_8bit"):
+        return "int8"
+    if quant and not quant.startswith("gptq"):
         raise no_formula(N_("there is no formula for weights in {word}"), word=quant)
+    return "dense"
+
+
+def _lora(record: Record, word: str) -> Lora:
     detail = (record.text("method_detail") or "").lower()
     targets = record.names("lora_targets")
     if not targets:
         raise unknown("lora_targets")
     return Lora(
-        base=base,
+        base=_base(record, word),
         rank=record.needed("lora_rank"),
         targets=targets,
-        double_quantisation=quant != "nf4",
+        double_quantisation=record.text("quant") != "nf4",
         dropout=min(record.share("lora_dropout") or 0.0, 0.99),
         dora="dora" in word or detail == "dora" or bool(record.table("method_params").get("use_dora")),
     )
+
+
+_OF_LITGPT: Final = frozenset({"full", "lora", "qlora", "other"})
+
+
+def _of_litgpt(record: Record, shape: ModelShape) -> tuple[Adaptation, Foreign]:
+    """LLaMA-Adapter and its second version, on a base of 16 or 4 bits."""
+    said = (record.text("method_detail") or "").lower().replace(" ", "-").replace("_", "-")
+    if said not in {litgpt.ADAPTER, litgpt.ADAPTER_V2}:
+        raise no_formula(N_("there is no formula for the method {word}"), word=said or "other")
+    base = _base(record, "")
+    ground = GROUND.model_copy(update={"base": base, "double_quantisation": record.text("quant") != "nf4"})
+    return ground, Foreign(Method(said), (), 1, litgpt.adapter_weights(shape, said))
 
 
 def _foreign(record: Record, shape: ModelShape) -> Foreign:

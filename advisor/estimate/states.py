@@ -78,7 +78,8 @@ def quantised(setup: Setup) -> int:
     if setup.base == "dense":
         return 0
     experts = shapes.expert_weights(setup.shape) if setup.profile.experts_quantised else 0
-    return shapes.linear_weights(setup.shape) + experts
+    head = shapes.head_weights(setup.shape) if setup.profile.quantises_head else 0
+    return shapes.linear_weights(setup.shape) + experts + head
 
 
 def _scales(setup: Setup) -> float:
