@@ -224,6 +224,19 @@ def test_experts_that_lora_does_not_reach_are_said():
     assert any("experts" in name for name, p in within.model.named_parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("kind, holes", [("mixtral", True), ("falcon", True), ("llama", False)])
+def test_matrices_that_stay_as_wide_as_they_were_under_a_quantised_base_are_said(tmp_path, kind, holes):
+    plan = Lora(base="nf4", rank=4)
+    tiny.write_model(tmp_path / kind, made(kind))  # Mixtral's experts are one block, Falcon's layers its own
+    policy = load(Model(id=kind, dtype="float32"), tmp_path, CPU, plan, length_tokens=LENGTH)
+    wide = policy.causal.get_submodule("model.layers" if kind != "falcon" else "transformer.h")
+    large = [p for p in wide.parameters() if p.numel() >= SMALL["hidden_size"] ** 2 and p.is_floating_point()]
+    notes = adapt(policy.causal, plan, seed=0).notes
+
+    assert bool(large) == holes
+    assert any("not quantised" in note for note in notes) == holes
+
+
 def test_the_slow_way_is_not_taken_for_a_model_that_is_merely_in_training():
     model = made("gpt2").train()
 

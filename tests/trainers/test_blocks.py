@@ -192,6 +192,16 @@ def test_a_base_in_four_bits_goes_through(home, dtype, close):
     assert_close(learned(ours)[1], learned(stock)[1], close)
 
 
+def test_a_layer_of_peft_that_is_called_as_a_matrix_in_four_bits_is_more_than_one(home):
+    stock = adapted(load(Model(id="base", dtype="float32"), home, CPU, Lora(base="nf4")).causal)
+    ours = adapted(load(Model(id="base", dtype="float32"), home, CPU, Lora(base="nf4")).causal)
+    blocks.install(ours)  # and nobody makes its adapters fast
+
+    layers = [module for module in ours.modules() if type(module).__name__ == "Linear4bit"]
+    assert {type(layer).__module__.partition(".")[0] for layer in layers} == {"peft", "bitsandbytes"}
+    assert_close(learned(ours)[1], learned(stock)[1], 2e-5)
+
+
 @pytest.mark.parametrize("gate", blocks.GATES)
 @pytest.mark.parametrize("low_rank", [False, True], ids=["trained", "lora"])
 def test_the_gated_product_has_the_gradients_of_its_differences(gate, low_rank):

@@ -35,6 +35,9 @@ TYPES: Final = (
     (torch.bfloat16, torch.float32),  # norms are sometimes kept in fp32
 )
 """Of a norm's input and weight."""
+FOUR_BITS: Final = ("bitsandbytes.nn.modules", "Linear4bit")
+"""Where the class of a matrix in NF4 lives: asked for by name, since few runs need the package, and with its module,
+since peft calls its layers over such a matrix the same."""
 
 
 def install(model: nn.Module) -> tuple[str, ...]:
@@ -313,7 +316,8 @@ def _matrix(layer: Any) -> tuple[nn.Linear, Tensor | None, Tensor | None, float]
         if name is None:
             return None
         return layer._modules["base_layer"], *matrices(layer, name)  # type: ignore[attr-defined]  # as above
-    bare = type(layer) is nn.Linear or type(layer).__name__ == "Linear4bit"
+    kind = type(layer)
+    bare = kind is nn.Linear or (kind.__module__, kind.__name__) == FOUR_BITS
     return (layer, None, None, 0.0) if bare else None
 
 
