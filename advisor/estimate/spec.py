@@ -58,7 +58,7 @@ def described(fields: object) -> Setup:
     used = resolved(record)
     shape = _shape(record)
     if used.blocks == "litgpt":  # its head is a matrix of its own, whatever the checkpoint ties
-        shape = replace(shape, tied=False)
+        shape = replace(shape, tied=False, published_parameters=None)
     try:
         adaptation, foreign = _moves(record, shape, used)
     except ValueError:  # a number or name that no recipe could hold
