@@ -231,7 +231,7 @@ def size(rows: Sequence[Row]) -> Iterator[Finding]:
         text = N_("{count} rows are few: below {least} even one narrow behaviour is not learned reliably")
         yield _of_all(rows, "W_SIZE", text, count=len(rows), least=TOO_FEW)
     else:
-        yield _of_all(rows, "I_SIZE", N_("{count} rows"), count=len(rows))
+        yield _of_all(rows, "I_SIZE", N_("{count} rows in all"), count=len(rows))
 
 
 CHECKS: Final[tuple[Check, ...]] = (

@@ -30,7 +30,7 @@ METHODS = {
     "bottleneck": N_("bottleneck"),
     "prefix": N_("prefix"),
     "p_tuning": N_("P-tuning"),
-    "prompt_tuning": N_("prompt"),
+    "prompt_tuning": N_("soft prompt"),
     "ia3": N_("IA3"),
 }
 MOMENTS = {

@@ -31,6 +31,7 @@ from advisor.tui import work as between
 from advisor.tui.screens.advice import AdviceScreen
 from advisor.tui.screens.data import DataScreen, Dataset
 from advisor.tui.screens.hardware import Equipment, HardwareScreen
+from advisor.tui.screens.help import HelpScreen
 from advisor.tui.screens.page import Page
 from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.screens.problem import ProblemScreen
@@ -93,7 +94,6 @@ class AdvisorApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012  (Textual declares no ClassVar)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f8", "language", N_("中文/EN"), show=False, id="lang"),
         Binding("ctrl+q", "quit", N_("Quit"), show=False, id="quit"),
     ]
 
@@ -235,6 +235,11 @@ class AdvisorApp(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, Page):
                 await screen.speak()
+
+    def action_guide(self) -> None:
+        """Explain the screen that is shown; the help itself needs none."""
+        if isinstance(self.screen, Page) and not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen.GUIDE, self.screen.own_keys()))
 
 
 Step = Callable[[AdvisorApp, Walk], Awaitable[Walk | None]]

@@ -41,6 +41,7 @@ SOURCE_QUESTIONS = {
     "Q5": N_("Can a better prompt fix it?"),
 }
 """The five nodes of the source tree, whose own labels stay as they were drawn."""
+LEADS_TO = " -> "
 SHOWN_FLIPS = 5
 """The changes nearest to the answers come first; more than these distract."""
 
@@ -48,6 +49,9 @@ SHOWN_FLIPS = 5
 class AdviceScreen(Page[bool]):
     """Show an advice; True goes on (to the plan, or, where nothing is trained here, to the end)."""
 
+    GUIDE = N_(
+        "What to do and why, how sure that is, and what would change it. Scroll for the facts behind it and for what was struck out."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Go on"), id="on")]
 
     def __init__(self, advice: Advice, answers: Answers, *, trains: bool) -> None:
@@ -83,7 +87,9 @@ class AdviceScreen(Page[bool]):
         advice = self.advice
         mark, word, style = BANDS[advice.confidence.band]
         yield Prose((_leaf(advice.primary), "bold $text-accent"), f"  [{advice.primary}]", id="primary")
-        yield from (Prose(said(stage.why)) for stage in advice.plan if stage.role == "primary")
+        why = next(stage.why for stage in advice.plan if stage.role == "primary")
+        if why != LEAVES[advice.primary].means:
+            yield Prose(said(why))
         yield Prose((f"{mark} ", style), t(N_("Confidence: ")), (t(word), style), *self._caps())
         yield from self._second_opinion()
         if advice.open:
@@ -95,7 +101,8 @@ class AdviceScreen(Page[bool]):
                 )
             )
         if not self.trains:
-            yield Prose((t(N_("Nothing is trained here now.")), "bold"), " ", t(COME_BACK))
+            yield Prose((t(N_("Nothing is trained here now.")), "bold"))
+            yield Prose(t(COME_BACK))
         yield Prose((t(N_("Stop rule: ")), "bold"), said(advice.stop_rule))
 
     def _caps(self) -> Iterator[str]:
@@ -121,13 +128,17 @@ class AdviceScreen(Page[bool]):
         yield from (Prose((t(name), "bold"), t(choice), hang=2) for name, choice in rows)
 
     def _facts(self) -> Iterator[Widget]:
-        for name, value in self.answers.known().items():
-            yield Prose(
-                f"{t(FACTS[name].means)}: ",
-                (_value(name, written(value)), "bold"),
-                (f"  {origin(self.answers, name)}", "dim"),
-                hang=2,
-            )
+        """The facts by where they are from, and last what the way took for granted."""
+        known = self.answers.known()
+        for source in dict.fromkeys(origin(self.answers, name) for name in known):
+            yield Prose((source + t(N_(": ")), "bold"))
+            for name in known:
+                if origin(self.answers, name) == source:
+                    value = (_value(name, written(known[name])), "bold")
+                    yield Prose("- ", t(FACTS[name].means), t(N_(": ")), value, hang=2)
+        if assumed := [step for step in self.advice.path if step.assumed and _is_told(step)]:
+            yield Prose((t(N_("assumed, because nobody said")) + t(N_(": ")), "bold"))
+            yield from (Prose("- ", _question(step), hang=2) for step in assumed)
 
     def _stages(self) -> Iterator[Widget]:
         for stage in self.advice.plan:
@@ -138,16 +149,16 @@ class AdviceScreen(Page[bool]):
 
     def _way(self) -> Iterator[Widget]:
         for step in self.advice.path:
-            if step.origin == "seed001" or step.grade:
+            if _is_told(step):
                 yield Prose(*_step(step), hang=2)
 
     def _flips(self) -> Iterator[Widget]:
         for flip in self.advice.flips[:SHOWN_FLIPS]:
-            yield Prose(*_change(flip), " > ", (_leaf(flip.primary), "bold"), hang=2)
+            yield Prose(*_change(flip), LEADS_TO, (_leaf(flip.primary), "bold"), hang=2)
         for first, second in self.advice.flip_pairs:
             yield Prose(
                 (t(N_("only together: ")), "dim"), *_change(first), t(N_("; ")), *_change(second),
-                " > ", (_leaf(first.primary), "bold"), hang=2,
+                LEADS_TO, (_leaf(first.primary), "bold"), hang=2,
             )  # fmt: skip
         yield Prose((t(N_("Cheapest test: ")), "bold"), said(self.advice.cheapest_test), hang=2)
 
@@ -197,8 +208,10 @@ def _leaf(name: str) -> str:
 
 
 def _change(flip: Flip) -> Iterator[Styled]:
-    yield f"{t(FACTS[flip.fact].means)}: "
-    yield (_value(flip.fact, flip.change), "bold")
+    yield t(FACTS[flip.fact].means) + t(N_(": "))
+    bound = {">": N_("at least {value}"), "<": N_("at most {value}")}.get(flip.change[:1])
+    told = t(bound, value=flip.change.split()[-1]) if bound else _value(flip.fact, flip.change)
+    yield (told, "bold")
 
 
 def _value(fact: str, value: str) -> str:
@@ -209,11 +222,21 @@ def _value(fact: str, value: str) -> str:
     return t(words[value]) if value in words else value
 
 
-def _step(step: Step) -> Iterator[tuple[str, str]]:
-    yield ("? " if step.assumed else "✓ ", "$text-warning" if step.assumed else "$text-success")
+def _is_told(step: Step) -> bool:
+    """Whether a step is worth a line: those of the source tree, and those that somebody measured."""
+    return step.origin == "seed001" or step.grade is not None
+
+
+def _question(step: Step) -> str:
+    """A question of the way, with its answer where it is one of yes and no."""
     label = t(SOURCE_QUESTIONS.get(step.start) or NODES[step.start].label)
     answer = t(step.answer) if step.start in SOURCE_QUESTIONS else ""
-    yield (f"{label} {answer}".rstrip() + "  ", "bold")
+    return f"{label} {answer}".rstrip()
+
+
+def _step(step: Step) -> Iterator[tuple[str, str]]:
+    yield ("? " if step.assumed else "✓ ", "$text-warning" if step.assumed else "$text-success")
+    yield (_question(step) + "  ", "bold")
     yield (said(step.why), "")
     if step.grade:
         yield (

@@ -48,6 +48,9 @@ class Dataset:
 class DataScreen(Page[Dataset]):
     """Ask for a file; reading it is the first thing one wants to know about it."""
 
+    GUIDE = N_(
+        "Type the path of your examples and press Enter: the file is read and checked. Enter again takes it; nothing is changed in it."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "accept", N_("Use it"), id="accept")]
 
     def __init__(self, dataset: Dataset | None) -> None:
@@ -70,7 +73,9 @@ class DataScreen(Page[Dataset]):
             id="intro",
         )
         yield Input(
-            str(self.dataset.path) if self.dataset else "", placeholder=t(N_("path of the file")), id="path"
+            str(self.dataset.path) if self.dataset else "",
+            placeholder=t(N_("path of the file; Enter reads it")),
+            id="path",
         )
         with VerticalScroll(id="found", can_focus=False):
             yield Prose(id="findings", hang=2)
@@ -161,7 +166,7 @@ def _first(rows: Sequence[Row]) -> Iterator[Styled]:
         yield (t(N_("The first row, as it was understood:")), "bold")
         for turn in rows[0].messages:
             text = " ".join(turn.content.split())
-            yield (f"\n{t(ROLES[turn.role])}: ", "$text-primary")
+            yield ("\n" + t(ROLES[turn.role]) + t(N_(": ")), "$text-primary")
             yield text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 

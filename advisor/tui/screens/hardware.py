@@ -14,11 +14,12 @@ from textual.widgets import Input
 from advisor.catalog.gpus import Hardware, gpus, hardware
 from advisor.catalog.models import ModelShape, model, models
 from advisor.decide.answers import Origin
+from advisor.show.failure import problem
 from advisor.text import N_, t
 from advisor.tui.screens.page import Page
 from advisor.tui.widgets.choices import Choices
 from advisor.tui.widgets.memory_bar import MemoryBars, Need
-from advisor.tui.widgets.prose import Prose
+from advisor.tui.widgets.prose import Prose, Styled
 from advisor.units import count, gib
 from recipes.errors import Failure
 
@@ -41,6 +42,9 @@ Needs = Callable[[ModelShape, Hardware], Sequence[Need]]
 class HardwareScreen(Page[Equipment]):
     """Ask for a card and a model; the bars follow what is highlighted."""
 
+    GUIDE = N_(
+        "Choose the card, then the model. Type a size in GB or part of a name to narrow a list; the bars show what each way of training needs of that card."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "search", N_("Search"), id="search")]
 
     def __init__(self, equipment: Equipment | None, needs: Needs) -> None:
@@ -94,8 +98,10 @@ class HardwareScreen(Page[Equipment]):
 
     @on(Input.Submitted)
     def to_list(self, event: Input.Submitted) -> None:
-        """Go from a field to its list."""
-        self.query_one("#cards" if event.input.id == "card_search" else "#models").focus()
+        """Go from a field to its list, unless there is nothing to choose from."""
+        target = self.query_one("#cards" if event.input.id == "card_search" else "#models", Choices)
+        if target.option_count:
+            target.focus()
 
     def _list_cards(self, text: str) -> None:
         before = (self.equipment.hardware,) if self.equipment and not text else ()
@@ -118,11 +124,12 @@ class HardwareScreen(Page[Equipment]):
     def _show_bars(self) -> None:
         if self.rebuilding:
             return
-        equipment = self._highlighted()
-        self.query_one("#memory").display = equipment is not None
+        equipment, against = self._highlighted(), self.query_one("#against", Prose)
         if equipment is None:
+            against.say(*self._nothing())
+            self.query_one("#bars", MemoryBars).show((), 0)
             return
-        card, against = equipment.hardware, self.query_one("#against", Prose)
+        card = equipment.hardware
         try:
             needs = tuple(self.needs(equipment.model, card))
         except Failure as failure:
@@ -138,6 +145,35 @@ class HardwareScreen(Page[Equipment]):
                 )
             )
         self.query_one("#bars", MemoryBars).show(needs, card.usable_bytes)
+
+    def _nothing(self) -> Iterator[Styled]:
+        """Why one of the lists is empty, and what to type instead."""
+        card, model = (self.query_one(f"#{name}_search", Input).value.strip() for name in ("card", "model"))
+        if not self.cards:
+            yield ("✗ ", "$text-error")
+            yield t(
+                N_(
+                    "no card is meant by {typed!r}: a size is a number of GB, such as 24; else part of a name"
+                ),
+                typed=card,
+            )
+        elif not self.shapes:
+            yield ("✗ ", "$text-error")
+            yield self._refused(model) or t(
+                N_("no model is meant by {typed!r}: part of a name, or a directory with a config.json"),
+                typed=model,
+            )
+
+    @staticmethod
+    def _refused(text: str) -> str:
+        """What is wrong with the directory that was typed; nothing where it is none."""
+        if not Path(text).is_dir():
+            return ""
+        try:
+            model(text)
+        except Failure as failure:
+            return problem(failure)
+        return ""
 
     def _highlighted(self) -> Equipment | None:
         card = self.query_one("#cards", Choices).highlighted

@@ -19,6 +19,8 @@ SMALLEST = (60, 18)
 """Columns and rows below which no screen is readable."""
 
 Result = TypeVar("Result")
+Key = tuple[str, str]
+"""A key as it is written on the keyboard, and what it does (a message id)."""
 
 
 class Page(Screen[Result | None]):
@@ -30,8 +32,13 @@ class Page(Screen[Result | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", N_("Back"), id="back"),
-        Binding("l", "app.language", N_("中文/EN"), id="lang"),
+        Binding("f8", "app.language", N_("中文/EN"), id="lang"),
+        Binding("l", "app.language", N_("中文/EN"), show=False, id="lang_too"),
+        Binding("f1,question_mark", "app.guide", N_("Help"), key_display="?", id="help"),
     ]
+
+    GUIDE: ClassVar[str] = ""
+    """What to do on this screen, for its help; a message id."""
 
     rebuilding = False
     """True while the language changes: the widgets are taken down, and messages that still arrive find none."""
@@ -81,6 +88,16 @@ class Page(Screen[Result | None]):
             key: active._replace(binding=replace(active.binding, description=t(active.binding.description)))
             for key, active in super().active_bindings.items()
         }
+
+    def own_keys(self) -> tuple[Key, ...]:
+        """What the footer shows, but for what every screen has; not translated yet."""
+        common = {"app.language", "app.guide"}
+        told = {
+            active.binding.action: active.binding
+            for active in reversed(super().active_bindings.values())
+            if active.binding.show and active.enabled and active.binding.action not in common
+        }
+        return tuple((self.app.get_key_display(b), b.description) for b in reversed(told.values()))
 
     def action_back(self) -> None:
         """Leave without an answer."""

@@ -28,6 +28,9 @@ OFFERED = 6
 class PlanScreen(Page[Proposal]):
     """Show a proposal, and others that fit: a digit takes one of them; Enter writes what is shown as a recipe."""
 
+    GUIDE = N_(
+        "The plan with the reason for each value. A digit takes another plan that fits; Enter writes the recipe, which you can edit."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "on", N_("Write the recipe"), id="on"),
         *(Binding(str(digit), f"take({digit})", show=False) for digit in range(1, OFFERED + 1)),
@@ -63,16 +66,19 @@ class PlanScreen(Page[Proposal]):
 
     def fill(self) -> None:
         """Draw the bar."""
-        need = Need(
-            method(self.proposal.plan.adaptation), self.proposal.fit, self.proposal.estimate.allocated
-        )
+        needed = round(self.proposal.estimate.process.high)
+        need = Need(method(self.proposal.plan.adaptation), self.proposal.fit, needed)
         self.query_one("#bar", MemoryBars).show((need,), self.usable_bytes)
 
     def _needs(self) -> Iterator[Widget]:
         estimate, length = self.proposal.estimate, self.proposal.seconds
         yield MemoryBars(id="bar")
         yield Prose(
-            t(N_("peak at: {moment}"), moment=t(MOMENTS.get(estimate.winner.name, estimate.winner.name)))
+            t(
+                N_("of it tensors: {size}, most at: {moment}"),
+                size=gib(estimate.allocated),
+                moment=t(MOMENTS.get(estimate.winner.name, estimate.winner.name)),
+            )
         )
         terms = sorted(estimate.winner.terms, key=lambda term: -term.bytes)
         for term in terms:
@@ -110,5 +116,7 @@ class PlanScreen(Page[Proposal]):
 
 
 def _short(value: object) -> str:
-    words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or '""'
     return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."

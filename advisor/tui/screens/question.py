@@ -34,6 +34,9 @@ Leads = Callable[[Choice], str]
 class QuestionScreen(Page[Choice | Literal["enough"]]):
     """Ask one question; dismiss with the choice, with "enough" to see the advice now, or with None to go back."""
 
+    GUIDE = N_(
+        "Answer as well as you can: whoever is not sure says so, and nothing is guessed. Below stands where the highlighted answer leads; every answer can be taken back."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("b,backspace", "back", N_("Back"), show=False, id="back_too"),
         Binding("u", "unsure", N_("Not sure"), id="unsure"),

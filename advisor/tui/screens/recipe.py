@@ -17,6 +17,7 @@ from advisor.tui.widgets.prose import Prose
 class RecipeScreen(Page[bool]):
     """Show the text of a recipe and where it stands; True starts the run."""
 
+    GUIDE = N_("The whole run in one file. Train here, or copy its folder to another machine.")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "train", N_("Train"), id="train")]
 
     def __init__(self, text: str, path: Path) -> None:
@@ -32,7 +33,11 @@ class RecipeScreen(Page[bool]):
         with VerticalScroll(id="recipe", classes="panel"):
             yield Prose(highlight(inert(self.text, limit=100_000), language="toml"))
         yield Prose(
-            t(N_("The file is written. Press t to train here, or run it on any machine:")),
+            t(
+                N_(
+                    "The file is written. Press t to train here; or copy its folder to any machine and run there:"
+                )
+            ),
             "\n",
             (f"python -m trainers run {self.path.name}", "bold"),
             id="how",

@@ -23,6 +23,9 @@ MARKS: dict[Verdict, str] = {"helped": "✓", "hurt": "✗", "cannot_tell": "?",
 class ReportScreen(Page[bool]):
     """Show a report; True goes on."""
 
+    GUIDE = N_(
+        "Whether it helped: each arm on the same held-out rows, with intervals; the score with the star decides."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "on", N_("Go on"), id="on", priority=True)]
 
     def __init__(self, report: Report) -> None:

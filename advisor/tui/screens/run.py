@@ -51,6 +51,9 @@ Left = Literal["ended", "detached"]
 class RunScreen(Page[Left]):
     """Follow a run; dismiss with "ended" when it is over, with "detached" (or None) while it goes on."""
 
+    GUIDE = N_(
+        "The run is a process of its own: leaving this screen or the program does not end it. A pause or a stop saves first."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,d", "detach", N_("Detach"), id="detach"),
         Binding("escape", "on", N_("Go on"), show=False, id="leave"),
@@ -235,7 +238,7 @@ def sentence(event: Event) -> str:
         case "eval":
             return _scores(event)
         case "sample":
-            return f"{_arm(event)}: {_text(event, 'prompt')} > {_text(event, 'text')}"
+            return f"{_arm(event)}{t(N_(': '))}{_text(event, 'prompt')} > {_text(event, 'text')}"
     return news(event) or ""
 
 

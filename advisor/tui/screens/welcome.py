@@ -49,6 +49,9 @@ EXAMPLES: dict[Task, str] = {
 class WelcomeScreen(Page[Start]):
     """Ask where to begin; None leaves the program."""
 
+    GUIDE = N_(
+        "Choose where to begin: your own problem, an example that is embedded and needs nothing else, or a run that is on the shelf."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "back", N_("Quit"), id="quit")]
 
     def __init__(self, runs: Sequence[PastRun]) -> None:

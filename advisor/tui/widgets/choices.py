@@ -10,7 +10,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from advisor.show.lines import wrap
-from advisor.text import inert
+from advisor.text import N_, inert
 
 POINT = 3
 """Cells beside the digits of " 1. "."""
@@ -24,6 +24,7 @@ class Choices(OptionList):
     Choices:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", N_("Choose"), id="choose"),
         Binding("j", "cursor_down", show=False),
         Binding("k", "cursor_up", show=False),
         *(Binding(str(digit), f"number({digit})", show=False) for digit in range(1, 10)),

@@ -7,6 +7,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from advisor.estimate.terms import Fit
+from advisor.show.estimate import METHODS
 from advisor.text import N_, t
 from advisor.units import gib
 
@@ -16,12 +17,6 @@ MARKS: dict[Fit, tuple[str, str, str]] = {
     "unlikely": ("!", N_("tight"), "$text-warning"),
     "does_not_fit": ("✗", N_("too big"), "$text-error"),
 }
-METHODS = {
-    "full": N_("all weights"),
-    "last_layers": N_("last layers"),
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-}
 EDGE = "|"
 WORD, LABEL, NUMBER = 8, 14, 10
 """Cells of the word, the name of the method and the number."""
@@ -29,7 +24,7 @@ WORD, LABEL, NUMBER = 8, 14, 10
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a method (a key of `METHODS`) needs, in bytes."""
+    """What a method (named as `METHODS` does) needs, in bytes."""
 
     method: str
     fit: Fit
@@ -57,7 +52,7 @@ def row(need: Need, capacity: int, whole: int, width: int) -> Content:
     room = max(width - 2 - WORD - LABEL - NUMBER, 4)
     return Content.assemble(
         (f"{mark} {set_cell_size(t(word), WORD)}", style),
-        set_cell_size(t(METHODS[need.method]), LABEL),
+        set_cell_size(t(METHODS.get(need.method, need.method)), LABEL),
         (against(need.bytes, capacity, whole, room), style),
         gib(need.bytes).rjust(NUMBER),
     )

@@ -60,7 +60,7 @@ class Path(VerticalScroll, can_focus=False):
 
     def __init__(self, answers: Sequence[Answered], id: str | None = None) -> None:
         rows = [
-            Prose(("✓ ", "$text-success"), (question, "bold"), f"\n{answer}", hang=2)
+            Prose(("✓ ", "$text-success"), (question, "bold"), f"\n  {answer}", hang=2)
             for question, answer in answers
         ]
         empty = Prose((t(N_("Your answers will stand here; Escape takes the last one back.")), "dim"))
