@@ -10,7 +10,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from recipes.plan import Layout
-from trainers.engine import sharded
+from trainers.engine import determinism, sharded
 from trainers.engine.layout import check
 from trainers.errors import Followed, exit_code
 
@@ -27,6 +27,7 @@ class Accelerated:
         check(layout)
         if layout.threads:
             torch.set_num_threads(layout.threads)
+        determinism.settle(layout)
         self._accelerator = Accelerator(
             cpu=layout.device == "cpu",
             mixed_precision="no",  # its autocast wrapper would lift all outputs to fp32

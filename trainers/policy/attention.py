@@ -1,7 +1,8 @@
 """Attention over packed rows: documents in one flat row see themselves only, and no mask is ever built.
 
-FlashAttention's variable-length kernel from torch on CUDA; elsewhere `scaled_dot_product_attention`, document by
-document. Letters of shapes: T tokens, H heads, K key and value heads, D head size.
+FlashAttention's variable-length kernel from torch on CUDA; elsewhere, and in deterministic mode,
+`scaled_dot_product_attention`, document by document. Letters of shapes: T tokens, H heads, K key and value heads, D
+head size.
 """
 
 import inspect
@@ -99,8 +100,7 @@ def packed(  # the signature is that of transformers' attention functions
     if any(wish is not None for wish in (attention_mask, softcap, s_aux, position_bias)):
         raise NotImplementedError("packed attention has no mask, soft cap, sink or bias")
     window = sliding_window if sliding_window is not None and sliding_window < max_length_k else None
-    fused = not dropout and (window is None or "window_size" in _SPELLS)
-    if _VARLEN is not None and fused and query.is_cuda and query.dtype in _SIXTEEN_BIT:
+    if _VARLEN is not None and _suits_kernel(query, dropout, window):
         if prefix is not None and key_index is not None:
             both = zip(prefix[_number(module)], (key, value), strict=True)
             key, value = (torch.cat(pair, 2).index_select(2, key_index) for pair in both)
@@ -115,6 +115,13 @@ def packed(  # the signature is that of transformers' attention functions
     documents = [_of_document((query, key, value), span, before) for span in spans]
     one_by_one = [_document(*qkv, scaling=scaling, dropout=dropout, window=window) for qkv in documents]
     return torch.cat(one_by_one, 2).transpose(1, 2), None
+
+
+def _suits_kernel(query: Tensor, dropout: float, window: int | None) -> bool:
+    """Whether the kernel does what is asked; its backward adds up in any order, so not where bits have to stay."""
+    whole = not dropout and (window is None or "window_size" in _SPELLS)
+    any_order = not torch.are_deterministic_algorithms_enabled()
+    return whole and any_order and query.is_cuda and query.dtype in _SIXTEEN_BIT
 
 
 def _number(attention: nn.Module) -> int:

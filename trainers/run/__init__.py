@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from recipes.errors import Failure, RecipeError
+from recipes.errors import Failure, Problem, RecipeError
 from recipes.exits import Exit
 from recipes.plan import Plan, Probe, digest
 from recipes.plan import method as adapted_by
@@ -216,9 +216,27 @@ def _told(job: Job[P], story: Callable[[Job[P]], int]) -> int:
         full = error.errno in DISK
         return _failed(log, cannot_write(job.files.root, error)) if full else _crash(job, error)
     except Exception as bug:  # noqa: BLE001  (the last resort: a crash file instead of a traceback)
+        if operation := _in_any_order(bug):
+            return _failed(log, _not_deterministic(job, operation))
         if not _misses_a_peer(bug):
             return _crash(job, bug)
         return Exit.ENVIRONMENT if together.LAUNCHER in os.environ else _failed(log, _lost())
+
+
+def _in_any_order(bug: Exception) -> str | None:
+    """The operation that has no deterministic form, if that is what torch says; it has no class for it."""
+    name, found, _ = str(bug).partition(" does not have a deterministic implementation")
+    return name if found and isinstance(bug, RuntimeError) else None
+
+
+def _not_deterministic(job: Job[P], operation: str) -> RecipeError:
+    text = N_(
+        "layout.deterministic: this model needs {operation}, which torch cannot compute in the same order each "
+        "time: make it false"
+    )
+    return RecipeError(
+        str(job.files.recipe), [Problem(text, "layout.deterministic", values={"operation": operation})]
+    )
 
 
 def _misses_a_peer(bug: Exception) -> bool:
