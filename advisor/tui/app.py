@@ -38,7 +38,7 @@ from advisor.tui.screens.problem import ProblemScreen
 from advisor.tui.screens.question import Answered, Leads, QuestionScreen
 from advisor.tui.screens.recipe import RecipeScreen
 from advisor.tui.screens.report import ReportScreen
-from advisor.tui.screens.run import STATES, RunScreen
+from advisor.tui.screens.run import STATES, Left, RunScreen
 from advisor.tui.screens.welcome import Example, NewWalk, PastRun, WelcomeScreen
 from recipes.errors import Failure
 from recipes.report import Report
@@ -166,7 +166,7 @@ class AdvisorApp(App[None]):
             return None  # we come back, and what was measured stays measured
         order = await to_thread(between.probe, walk.task, walk.name)
         run = start(order, run=order.parent / "measured", measure=True)
-        if not await self.follow(run, name=walk.name):
+        if await self.follow(run, name=walk.name) != "ended":
             return None
         return replace(walk, measured=shelf.report(run))
 
@@ -205,25 +205,34 @@ class AdvisorApp(App[None]):
 
     async def train(self, walk: Walk) -> Walk | None:
         """The run, in a process of its own: leaving the screen, or the program, never ends it."""
-        run = walk.run or start(_given(walk.recipe), run=between.RUNS / walk.name)
-        ended = await self.follow(run, predicted=_given(walk.proposal).estimate.allocated, tries=TRIES)
-        return replace(walk, run=run, finished=not ended)
+        run = walk.run or start(_given(walk.recipe), run=between.place(walk.name))
+        left = await self.follow(run, predicted=_given(walk.proposal).estimate.allocated, tries=TRIES)
+        state = shelf.entry(run.path).state
+        if left is None or (left == "ended" and state in {"error", "died"}):
+            return None  # without a report the way leads back to the recipe, where one may try again
+        return replace(walk, run=run, finished=left == "detached" or state != "done")
 
     async def past(self, walk: Walk) -> Walk | None:
-        """A run of the shelf: follow it, or see how it ended."""
+        """A run of the shelf: follow it, or see how it ended; then the line ends."""
         run = _given(walk.run)
-        return walk if shelf.entry(run.path).verdict or await self.follow(run) else None
+        if not shelf.entry(run.path).verdict:
+            await self.follow(run)
+        if shelf.entry(run.path).verdict:
+            await self.report(walk)
+        return replace(walk, finished=True)
 
     async def report(self, walk: Walk) -> Walk | None:
         """Whether it helped."""
         return await self.shown(walk, ReportScreen(shelf.report(_given(walk.run))))
 
-    async def follow(self, run: Run, *, name: str = "", predicted: int | None = None, tries: int = 0) -> bool:
-        """Show a run; True when it came to an end while somebody looked."""
+    async def follow(
+        self, run: Run, *, name: str = "", predicted: int | None = None, tries: int = 0
+    ) -> Left | None:
+        """Show a run, and say how the person left it: None is a step back from one that is over."""
         if run not in self.started:
             self.started.append(run)
         screen = RunScreen(run, name=name, predicted_bytes=predicted, tries=tries)
-        return await self.push_screen_wait(screen) == "ended"
+        return await self.push_screen_wait(screen)
 
     async def shown(self, walk: Walk, screen: Page[bool]) -> Walk | None:
         """Show a screen that asks nothing; None if it was left with Escape."""
@@ -248,7 +257,7 @@ Line = tuple[Step, ...]
 TRAINING: Line = (AdvisorApp.plan, AdvisorApp.recipe, AdvisorApp.train, AdvisorApp.report)
 OWN_PROBLEM: Line = (AdvisorApp.questions, AdvisorApp.hardware, AdvisorApp.advise, AdvisorApp.data, *TRAINING)
 EXAMPLE: Line = (AdvisorApp.measure, AdvisorApp.measurement, AdvisorApp.advise, *TRAINING)
-PAST_RUN: Line = (AdvisorApp.past, AdvisorApp.report)
+PAST_RUN: Line = (AdvisorApp.past,)
 
 
 def _next(asked: list[Answered]) -> Question | None:

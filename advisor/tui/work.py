@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +83,12 @@ def folder(name: str) -> Path:
         NoRoom: The disk or a permission stands in the way.
     """
     return store.folder(WALKS / name)
+
+
+def place(name: str) -> Path:
+    """A directory for a run that is not there yet: a recipe may be tried again."""
+    names = chain((name,), (f"{name}-{again}" for again in count(2)))
+    return next(path for path in map(RUNS.joinpath, names) if not path.exists())
 
 
 def own(rows: Sequence[Row], *, leaf: str, name: str, hardware: Hardware, shape: ModelShape) -> Wanted:

@@ -1,21 +1,29 @@
 """What the screens say: axes, second opinion, origins of facts, keys; a wrong input is told and nothing typed is lost."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from test_tui import press, until
+from test_tui_screens import report as a_report
+from test_tui_screens import wanted
 from textual.widgets import Input
 
 from advisor.decide.advice import Contested
 from advisor.decide.advise import advise
 from advisor.decide.answers import merge, parse
+from advisor.plan.compose import propose
+from advisor.run.directory import Run
 from advisor.text import language, use
-from advisor.tui.app import AdvisorApp
+from advisor.tui.app import PAST_RUN, AdvisorApp, Walk
 from advisor.tui.screens.advice import AdviceScreen
 from advisor.tui.screens.data import DataScreen
 from advisor.tui.screens.hardware import HardwareScreen
 from advisor.tui.screens.help import HelpScreen
 from advisor.tui.screens.question import QuestionScreen
+from advisor.tui.screens.recipe import RecipeScreen
+from advisor.tui.screens.report import ReportScreen
+from advisor.tui.screens.run import RunScreen
 from advisor.tui.screens.welcome import WelcomeScreen
 from advisor.tui.widgets.memory_bar import Need, row
 from advisor.tui.widgets.prose import Prose
@@ -187,3 +195,70 @@ async def test_f1_helps_where_a_question_mark_is_text():
 
 def test_a_way_of_training_without_a_name_of_its_own_has_a_bar_all_the_same():
     assert "brand_new" in row(Need("brand_new", "fits", 1), 10, 10, 60).plain
+
+
+def directory(path, *events, report=None):
+    """A run that is over."""
+    path.mkdir(parents=True)
+    lines = [{"type": "start", "steps": 2, "method": "lora", "model": "m"}, *events]
+    told = [
+        {"v": 1, "seq": n, "t": "2026-11-20T12:00:00.000Z", "mono": n, **line} for n, line in enumerate(lines)
+    ]
+    (path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    if report:
+        (path / "report.json").write_text(report.model_dump_json())
+    return Run(path)
+
+
+async def test_back_from_the_report_of_a_past_run_leads_to_the_welcome(tmp_path):
+    run = directory(tmp_path / "run", {"type": "done", "state": "done"}, report=a_report())
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await press(pilot)
+        walked = app.run_worker(app.walk(Walk(run=run), PAST_RUN))
+        await until(pilot, ReportScreen)
+        await press(pilot, "escape")
+        await until(pilot, WelcomeScreen)
+
+        assert walked.is_finished
+
+
+@pytest.mark.parametrize("key", ["escape", "enter"])
+async def test_a_past_run_without_a_report_leads_to_the_welcome(tmp_path, key):
+    run = directory(tmp_path / "run", {"type": "error", "code": "R0103", "message": "no device"})
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await press(pilot)
+        walked = app.run_worker(app.walk(Walk(run=run), PAST_RUN))
+        await until(pilot, RunScreen, lambda screen: screen.story.ended)
+        await press(pilot, key)
+        await until(pilot, WelcomeScreen)
+
+        assert walked.is_finished
+
+
+async def test_a_run_that_fails_leads_back_to_its_recipe_and_can_be_tried_again(tmp_path, monkeypatch):
+    started = []
+
+    def start(recipe, *, run):
+        started.append(run)
+        return directory(run, {"type": "error", "code": "R0103", "message": "no device"})
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("advisor.tui.app.start", start)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("name = 'x'\n")
+    walk = Walk(name="voice", recipe=recipe, proposal=propose(wanted()))
+
+    async def shown(app, walk):
+        return await app.shown(walk, RecipeScreen("", recipe))
+
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await press(pilot)
+        app.run_worker(app.walk(walk, (shown, AdvisorApp.train, AdvisorApp.report)))
+        for key in ("enter", "escape"):
+            await until(pilot, RecipeScreen)
+            await press(pilot, "t")
+            await until(pilot, RunScreen, lambda screen: screen.story.ended)
+            await press(pilot, key)
+        await until(pilot, RecipeScreen)
+
+    assert [str(path) for path in started] == ["runs/voice", "runs/voice-2"]

@@ -49,14 +49,14 @@ Left = Literal["ended", "detached"]
 
 
 class RunScreen(Page[Left]):
-    """Follow a run; dismiss with "ended" when it is over, with "detached" (or None) while it goes on."""
+    """Follow a run; dismiss with "detached" while it goes on, with "ended" or None (a step back) when it is over."""
 
     GUIDE = N_(
         "The run is a process of its own: leaving this screen or the program does not end it. A pause or a stop saves first."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,d", "detach", N_("Detach"), id="detach"),
-        Binding("escape", "on", N_("Go on"), show=False, id="leave"),
+        Binding("escape", "back", N_("Back"), id="leave"),
         Binding("space", "pause", N_("Pause/resume"), id="pause"),
         Binding("s", "stop", N_("Stop & save"), id="stop"),
         Binding("enter", "on", N_("Go on"), id="on"),
@@ -198,7 +198,7 @@ class RunScreen(Page[Left]):
         match action:
             case "pause" | "stop" | "detach":
                 return not self.story.ended
-            case "on":
+            case "on" | "back":
                 return self.story.ended and not self.going_on
         return True
 
