@@ -79,7 +79,8 @@ def _dry_run(options: argparse.Namespace) -> int:
     Nor does it collect garbage: that costs half a second of imports, and storages are freed by their last reference.
     """
     plan = read(text(options.recipe), where=str(options.recipe))
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    if "torch" not in sys.modules:  # else it is somebody else's process, who may want the compiler
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     gc.disable()
     try:
         command = import_module("trainers.dryrun.command")
