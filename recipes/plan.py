@@ -361,7 +361,6 @@ def _contradictions(plan: Plan) -> tuple[tuple[bool, PydanticCustomError], ...]:
     """Pairs of values that exclude each other, and the sentence for each."""
     layout, schedule, adaptation = plan.layout, plan.schedule, plan.adaptation
     base = adaptation.base if isinstance(adaptation, Lora) else "dense"
-    shards_weights = layout.sharding in ("fsdp2", "zero3")
     return (
         (
             layout.processes % layout.nodes != 0,
@@ -397,13 +396,23 @@ def _contradictions(plan: Plan) -> tuple[tuple[bool, PydanticCustomError], ...]:
             ),
         ),
         (
-            shards_weights and schedule.optimizer != "adamw",
+            layout.sharding != "none" and schedule.optimizer != "adamw",
             contradiction(
                 N_(
-                    'schedule.optimizer = "{optimizer}" does not work on divided weights: choose "adamw", '
-                    'or layout.sharding = "zero2"'
+                    'schedule.optimizer = "{optimizer}" does not work where moments are divided: choose "adamw", '
+                    'or layout.sharding = "none"'
                 ),
                 optimizer=schedule.optimizer,
+            ),
+        ),
+        (
+            layout.sharding in ("zero2", "zero3") and not schedule.exact_weights,
+            contradiction(
+                N_(
+                    'layout.sharding = "{sharding}" keeps every weight in float32 beside the model: '
+                    "schedule.exact_weights cannot be false with it"
+                ),
+                sharding=layout.sharding,
             ),
         ),
     )

@@ -99,15 +99,21 @@ def launch(target: str, plan: Plan) -> dict[str, str]:
 
 
 def _zero(plan: Plan) -> dict[str, object]:
-    """The settings of DeepSpeed's ZeRO (Rajbhandari et al., 2020) for a plan, all of them numbers, none `auto`."""
+    """The settings of DeepSpeed's ZeRO (Rajbhandari et al., 2020) for a plan, all of them numbers, none `auto`.
+
+    They are those of `trainers.engine.zero`, but for the modes of 16 bits: other frameworks leave it to DeepSpeed to
+    cast the weights.
+    """
     schedule, layout = plan.schedule, plan.layout
     stage = 3 if layout.sharding == "zero3" else 2
-    zero: dict[str, object] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    zero: dict[str, object] = {"stage": stage, "overlap_comm": False, "contiguous_gradients": True}
     if stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {
         "bf16": {"enabled": plan.model.dtype == "bfloat16"},
         "fp16": {"enabled": plan.model.dtype == "float16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
         "zero_optimization": zero,
         "gradient_clipping": schedule.clip_norm,
         "gradient_accumulation_steps": schedule.accumulation,

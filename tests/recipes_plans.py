@@ -116,7 +116,7 @@ plans = st.builds(
     layout=st.builds(
         Layout,
         processes=count,
-        sharding=st.sampled_from(["none", "zero2"]),
+        sharding=st.just("none"),  # the others exclude values that are drawn above
         device=st.sampled_from(["auto", "cpu", "cuda"]),
         threads=st.none() | count,
         functions=st.sampled_from(["ours", "stock"]),

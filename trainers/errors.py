@@ -39,16 +39,17 @@ class TrainerError(Failure):
 
 
 class MissingPackage(TrainerError):
-    """The [train] extra, or a part of it, is not installed."""
+    """An extra ([train], unless another is named), or a part of it, is not installed."""
 
     exit_code = Exit.ENVIRONMENT
     code = "R0100"
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, extra: str = "train") -> None:
         super().__init__(
             N_("training needs the package {package}, which is not installed"),
-            remedy=N_("install the extra: pip install 'finetune-advisor[train]'"),
+            remedy=N_("install the extra: pip install 'finetune-advisor[{extra}]'"),
             package=package,
+            extra=extra,
         )
 
 

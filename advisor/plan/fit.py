@@ -339,9 +339,7 @@ def _more_cards(plan: Plan, case: Case, cards: int) -> tuple[int, float] | None:
         for sharding in ("zero2", "fsdp2", "zero3"):
             layout = plan.layout.model_copy(update={"processes": count, "sharding": sharding})
             divided = plan.model_copy(update={"layout": layout})
-            divided = with_schedule(
-                divided, optimizer="adamw" if sharding != "zero2" else plan.schedule.optimizer
-            )
+            divided = with_schedule(divided, optimizer="adamw", exact_weights=True)
             if agrees(divided) and case.fits(divided):
                 return count, case.needs(divided).process.high
     return None

@@ -9,8 +9,8 @@ from torch import nn
 
 from recipes.plan import Schedule
 from trainers import loop
+from trainers.bits import joined, split
 from trainers.optim import adamw, begin_anew, exact
-from trainers.optim.bits import joined, split
 
 SHAPES = ((37, 53), (64,), (5, 7, 11), (128, 64))
 

@@ -122,11 +122,13 @@ def resumed(plan: Plan, home: Path, engine: Accelerated, checkpoints: Path, agai
 
 def answers(plan: Plan, home: Path, ready: Equipped, engine: Accelerated) -> list[object]:
     """What the model says to the held-out rows, and how likely it finds the references."""
+    return engine.together(ready.learner, lambda: said(plan, home, ready))
+
+
+def said(plan: Plan, home: Path, ready: Equipped) -> list[object]:
+    """The same, of whoever asks."""
     rows = tuple(data.read_rows(home / plan.data.held_out))
-    (outcome,) = engine.together(
-        ready.learner,
-        lambda: judge(ready.policy, rows, (), plan.evaluation, ("tuned",), lambda *_: None),
-    )
+    (outcome,) = judge(ready.policy, rows, (), plan.evaluation, ("tuned",), lambda *_: None)
     return [[sample.got for sample in outcome.arm.samples], outcome.arm.nll.value]
 
 

@@ -9,17 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trainers.engine.zero import ZeroAdamW
 
-def weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+
+def weights(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     """The weights that move, whole, one after the other."""
     for name, weight in trained(model).items():
-        yield name, _whole(weight)
+        yield name, optimizer.whole(weight) if isinstance(optimizer, ZeroAdamW) else _whole(weight)
 
 
 def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     """What the optimizer remembers of them, whole, as `kind:name`."""
     for name, weight in trained(model).items():
-        for kind, value in optimizer.state.get(weight, {}).items():
+        if isinstance(optimizer, ZeroAdamW):
+            state = optimizer.remembered(weight)
+        else:
+            state = optimizer.state.get(weight, {})
+        for kind, value in state.items():
             yield f"{kind}:{name}", _whole(value)
 
 
@@ -31,6 +37,14 @@ def put(
 ) -> None:
     """Put saved weights and moments back, bit by bit; each process keeps its part."""
     own = trained(model)
+    if isinstance(optimizer, ZeroAdamW):
+        states: dict[str, dict[str, Tensor]] = {name: {} for name in own}
+        for key, moment in remembered.items():
+            kind, _, name = key.partition(":")
+            states[name][kind] = moment
+        for name, weight in own.items():
+            optimizer.put(weight, saved[name], states[name])
+        return
     with torch.no_grad():
         for name, weight in own.items():
             _local(weight).copy_(_local(_like(weight, saved[name])))

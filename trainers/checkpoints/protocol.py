@@ -201,7 +201,9 @@ def _discard(path: Path) -> None:
 
 def _streams(contents: Contents) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:
     """Weights and moments by name, each made whole when it is asked for."""
-    return divided.weights(contents.model), divided.moments(contents.model, contents.optimizer)
+    return divided.weights(contents.model, contents.optimizer), divided.moments(
+        contents.model, contents.optimizer
+    )
 
 
 def _spend(*streams: Iterator[tuple[str, Tensor]]) -> None:

@@ -43,7 +43,7 @@ def check(layout: Layout) -> None:
             wanted=here,
             found=torch.cuda.device_count(),
         )
-    if layout.processes > 1 and layout.sharding in {"zero2", "zero3"}:
+    if layout.processes > 1 and layout.sharding == "zero3":
         raise WrongLaunch(
             N_(
                 'layout.sharding = "{sharding}" is not trained here: its parts cannot be saved and resumed yet'

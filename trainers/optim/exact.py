@@ -2,7 +2,7 @@
 
 Weights of 16 bit that take steps of a small learning rate mostly stay where they are: bfloat16 has 8 bits of
 mantissa, so a step below 1/512 of a weight is rounded away (Zamirai et al., 2020, arXiv:2010.06192). Here the
-missing bits are kept beside the weight (`trainers.optim.bits`), the moments are float32, and the update is torch's
+missing bits are kept beside the weight (`trainers.bits`), the moments are float32, and the update is torch's
 fused AdamW in float32, bit for bit what AdamW does to fp32 masters. It goes piece by piece, so that what is float32
 for a moment is small.
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from trainers.bits import joined, split
 from trainers.errors import MissingPackage
-from trainers.optim.bits import joined, split
 
 PIECE: Final = 2**24
 """Weights that are float32 at one time: at 8 bytes each (weight and gradient) 128 MiB. Whole blocks of 8-bit moments."""

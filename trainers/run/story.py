@@ -20,7 +20,7 @@ from trainers import data
 from trainers.checkpoints import divided, protocol
 from trainers.checkpoints.storage import replace_file
 from trainers.engine import Engine
-from trainers.engine.accelerated import Accelerated
+from trainers.engine.begin import begin
 from trainers.errors import Changed, OutOfMemory
 from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
@@ -63,7 +63,7 @@ def run(job: Job[Plan]) -> int:
         check_precision(plan, str(job.files.recipe))
         gears.check(plan)
         _quiet()
-        engine = Accelerated(plan.layout)
+        engine = begin(plan.layout)
         if job.resume and job.files.report.is_file():
             return _done(job)
         if engine.rank == 0:
@@ -104,7 +104,7 @@ def measure(job: Job[Probe]) -> int:
     with _memory_told(job):
         check_rows(job.plan.data, job.home)
         _quiet()
-        engine = Accelerated(job.plan.layout)
+        engine = begin(job.plan.layout)
 
         _phase(job, engine, "load")
         policy = load(job.plan.model, job.home, engine.device, divided=engine.divides_weights)
