@@ -92,8 +92,8 @@ def _logits(setup: Setup) -> tuple[int, float]:
     used, labels = setup.profile.head, setup.label_tokens
     if not used.rows:
         return setup.pass_tokens, used.per_vocabulary + (used.kept if setup.profile.keeps_outputs else 0.0)
-    if labels <= used.rows:
-        return labels, used.first
+    if labels <= used.rows or setup.objective == "dpo":  # log-probabilities one by one hold no chunk before
+        return min(labels, used.rows), used.first
     return used.rows, used.per_vocabulary
 
 
@@ -127,8 +127,11 @@ def _trains_head(setup: Setup) -> bool:
 
 
 def _second_head_gradient(setup: Setup) -> int:
-    """A chunked head that moves scales its gradient once: two of them are alive, after the logits are gone."""
-    twice = setup.profile.loss == "chunked" and _trains_head(setup)
+    """A chunked head that moves scales its gradient once: two of them are alive, after the logits are gone.
+
+    With DPO the scale is known before the gradient is made: there is one.
+    """
+    twice = setup.profile.loss == "chunked" and _trains_head(setup) and setup.objective != "dpo"
     return shapes.head_weights(setup.shape) * setup.element_bytes if twice else 0
 
 
