@@ -166,7 +166,7 @@ class AdvisorApp(App[None]):
             return None  # we come back, and what was measured stays measured
         order = await to_thread(between.probe, walk.task, walk.name)
         run = start(order, run=order.parent / "measured", measure=True)
-        if await self.follow(run, name=walk.name) != "ended":
+        if await self.follow(run, name=walk.name) == "detached":
             return None
         return replace(walk, measured=shelf.report(run))
 

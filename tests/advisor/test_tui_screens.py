@@ -322,8 +322,8 @@ async def test_the_log_is_broken_again_when_the_terminal_changes(tmp_path):
             assert "safe up to step 5" in " ".join(strip.text for strip in log.lines)
 
 
-@pytest.mark.parametrize(("lives", "left"), [(True, "detached"), (False, "ended")])
-async def test_escape_leaves_a_run_that_goes_on_and_goes_on_from_one_that_ended(tmp_path, lives, left):
+@pytest.mark.parametrize(("lives", "left"), [(True, "detached"), (False, None)])
+async def test_escape_leaves_a_run_that_goes_on_and_steps_back_from_one_that_ended(tmp_path, lives, left):
     async with shown(RunScreen(run_directory(tmp_path, alive=lives))) as (app, pilot):
         await drawn(app, pilot)
         offered = {key: active.binding.description for key, active in app.screen.active_bindings.items()}

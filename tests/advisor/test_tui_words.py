@@ -262,3 +262,18 @@ async def test_a_run_that_fails_leads_back_to_its_recipe_and_can_be_tried_again(
         await until(pilot, RecipeScreen)
 
     assert [str(path) for path in started] == ["runs/voice", "runs/voice-2"]
+
+
+async def test_a_run_that_is_over_is_drawn_once_and_not_at_every_look(tmp_path, monkeypatch):
+    run = directory(tmp_path / "run", {"type": "error", "code": "R0103", "message": "no device"})
+    async with (app := AdvisorApp()).run_test() as pilot:
+        await press(pilot)
+        await app.push_screen(RunScreen(run))
+        await until(pilot, RunScreen, lambda screen: screen.story.ended)
+        await pilot.pause(0.5)
+        drawn = []
+        monkeypatch.setattr(app.screen, "_show", drawn.append)
+        for _ in range(3):
+            app.screen.poll()
+
+        assert drawn == []

@@ -118,5 +118,7 @@ class PlanScreen(Page[Proposal]):
 def _short(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or '""'
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value)) or "[]"
+    words = str(value) or '""'
     return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."

@@ -70,6 +70,7 @@ class RunScreen(Page[Left]):
         self.tries, self.going_on = tries, False
         self.seen = Watch(monotonic(), monotonic())
         self.stall: Stall | None = None
+        self.lived = True
         self.followed, self.predicted_bytes = run, predicted_bytes
         self.run_name = name or run.path.name
         self.read_to, self.story = run.offset, Story()
@@ -106,7 +107,7 @@ class RunScreen(Page[Left]):
         new = [event for event, _ in found]
         self.read_to = found[-1][1] if found else self.read_to
         self.story = tell(self.story, new)
-        now = monotonic()
+        before, now = (self.story.state, self.stall, self.lived), monotonic()
         self.seen = reduce(lambda watch, event: watch.after(event, now), new, self.seen)
         self.stall = self.seen.stall(now) if lives else None
         if not lives and not self.story.ended:
@@ -114,7 +115,8 @@ class RunScreen(Page[Left]):
         if self.story.state == "error" and self.tries and not self.going_on:
             self.tries, self.going_on = self.tries - 1, True
             self.run_worker(self._again())
-        if new or self.story.ended or self.stall:
+        self.lived = lives
+        if new or self.stall or before != (self.story.state, self.stall, self.lived):
             self._show(new)
             self.refresh_bindings()
 
