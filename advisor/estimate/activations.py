@@ -120,6 +120,9 @@ def _lora(setup: Setup, lora: Lora) -> Kept:
     masks = MASK_BYTES * inputs if dropout else 0
     lengths = DORA_OUTPUTS * outputs if lora.dora else 0
     fixed = float(DORA_LENGTHS * outputs) if lora.dora else 0.0
+    if lora.dora and dropout:  # peft multiplies what was dropped out with the whole matrix again, in fp32
+        lengths += setup.compute_bytes * outputs
+        fixed += float(FP32 * sum(one.weights for one in layers))
     if math == "base" and lora.dora:  # native: each result before it is scaled, and the inputs of A
         shared = _inputs(setup, layers)
         product = sum(one.inputs for one in layers if one.reads == "product")

@@ -29,6 +29,8 @@ BOUNDARY_TENSORS: Final = 3
 norms share their input with the checkpoint, the gradient alone."""
 PEFT_HIDDEN: Final = MappingProxyType({"autocast": 8.0, "adapter": 10.0})
 """Bytes per hidden unit that the backward adds where MLP adapters keep inputs of their own (dry run)."""
+DORA_NORM: Final = 26
+"""Bytes for each weight of the largest adapted MLP matrix while peft measures the rows of W + BA in fp32 (dry run)."""
 IN_FLIGHT: Final = 2
 """Checkpoints that are on the device while the others wait in the computer's memory."""
 
@@ -185,7 +187,20 @@ def _one_block(setup: Setup, kept: Saved) -> float:
     form = "eager" if drops else used.swiglu
     mlp = max(kept.mlp, BACKWARD_MLP[form] * setup.compute_bytes * _mlp_width(setup.shape))
     hidden = BACKWARD_HIDDEN[used.norm if used.is_native else "eager"] * each
-    return (kept.rest + mlp + hidden + _peft_inputs(setup)) * setup.pass_tokens + kept.fixed
+    each_token = kept.rest + mlp + hidden + _peft_inputs(setup)
+    return each_token * setup.pass_tokens + kept.fixed + _row_lengths(setup)
+
+
+def _row_lengths(setup: Setup) -> float:
+    """What DoRA through peft needs to measure a matrix of the MLP, while all that the block saved is there."""
+    lora, used = setup.adaptation, setup.profile
+    if not isinstance(lora, Lora) or not lora.dora:
+        return 0.0
+    if used.is_native and used.adapter_math == "base" and not (lora.dropout or setup.dropout):
+        return 0.0
+    layers = shapes.adapted(setup.shape, lora.targets)
+    widest = max((one.weights for one in layers if one.reads in {"mlp", "product"}), default=0)
+    return float(DORA_NORM * widest)
 
 
 def _peft_inputs(setup: Setup) -> float:

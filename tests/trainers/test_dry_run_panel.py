@@ -24,6 +24,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
         ("meta-llama/Llama-3.2-1B", Lora(base="nf4"), {"checkpointing": True}, "ours"),
         ("mistralai/Mistral-7B-v0.3", Lora(targets=("q_proj", "v_proj")), {"accumulation": 2}, "stock"),
         ("google/gemma-3-1b-it", Full(), {"checkpointing": True}, "ours"),
+        ("Qwen/Qwen3-4B", Lora(dropout=0.05), {}, "ours"),
+        ("mistralai/Mistral-7B-v0.3", Lora(dropout=0.05, base="nf4"), {"checkpointing": True}, "ours"),
+        ("mistralai/Mistral-7B-v0.3", Lora(dropout=0.05, dora=True), {"checkpointing": True}, "ours"),
+        ("meta-llama/Llama-3.2-1B", Lora(dora=True), {"checkpointing": True}, "stock"),
         ("microsoft/Phi-3-mini-4k-instruct", LastLayers(layers=4), {"checkpointing": True}, "ours"),
     ],
 )
