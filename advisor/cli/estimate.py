@@ -12,17 +12,20 @@ import click
 from advisor.catalog.gpus import Hardware, hardware
 from advisor.catalog.models import ModelShape, model
 from advisor.cli import given, voice
+from advisor.data.store import read_rows
+from advisor.data.tokens import stats
 from advisor.estimate.cheaper import Change, cheaper
 from advisor.estimate.memory import LOWERED_BY, estimate, fit
 from advisor.estimate.profiles import NATIVE, NATIVE_CPU, profile
 from advisor.estimate.setup import Setup, Unsupported, setup
 from advisor.estimate.shapes import parameters
 from advisor.estimate.terms import Interval, Moment
-from advisor.estimate.time import training_seconds
+from advisor.estimate.time import Timing, Untimed, timing
 from advisor.plan.fits import METHODS, configuration
 from advisor.run.dry import Dry, dry_run
 from advisor.show import dry as show_dry
 from advisor.show import estimate as show
+from advisor.show import timing as show_timing
 from advisor.show.batch import answer
 from advisor.text import N_, inert, t
 from advisor.units import count
@@ -36,8 +39,8 @@ from recipes.plan import (
     Prefix,
     PromptTuning,
     PTuning,
-    method,
 )
+from recipes.plan import method as method_of
 
 ADDED: Final[Mapping[str, Adaptation]] = MappingProxyType(
     {
@@ -133,7 +136,10 @@ def command(
     if machine.note:
         voice.note(machine.note, gpu=machine.name)
     if recipe is not None:
-        setups = [_of_recipe(recipe, machine)]
+        plan = given.plan(recipe)
+        shape = _model_of(plan, recipe.parent)
+        setups = [(method_of(plan.adaptation), setup(plan, shape, None, device=machine.kind))]
+        lines = [_run(plan, recipe.parent, setups[0][1], machine)]
     else:
         shape = model(model_name or "")
         used = profile(NATIVE_CPU if machine.kind == "cpu" else NATIVE)
@@ -150,7 +156,7 @@ def command(
             (name, replace(base("lora"), adaptation=ADDED[name]) if name in ADDED else base(name))
             for name in names
         ]
-    lines = [_line(name, found, machine) for name, found in setups]
+        lines = [_line(name, found, machine) for name, found in setups]
     if as_json:
         voice.envelope(
             "estimate", [_data(line, found, machine) for line, (_, found) in zip(lines, setups, strict=True)]
@@ -208,26 +214,39 @@ def _dry_data(found: Dry, closed: Mapping[str, int], refused: Unsupported | None
     }
 
 
-def _of_recipe(path: Path, machine: Hardware) -> tuple[str, Setup]:
-    plan = given.plan(path)
-    shape = _model_of(plan, path.parent)
-    return method(plan.adaptation), setup(plan, shape, None, device=machine.kind)
-
-
 def _model_of(plan: Plan, beside: Path) -> ModelShape:
     """The recipe's model: a directory beside it or from here, else a name of the catalogue."""
     here = beside / plan.model.id
     return model(str(here)) if here.is_dir() else model(plan.model.id)
 
 
+def _run(plan: Plan, beside: Path, found: Setup, machine: Hardware) -> show.Line:
+    """A recipe: with the time of the whole run where its rows are there to be counted."""
+    schedule, line = plan.schedule, _line(method_of(plan.adaptation), found, machine)
+    rows = beside / plan.data.train
+    counted = stats(read_rows(rows), _directory(plan, beside)) if rows.is_file() else None
+    if counted is None or not counted.tokens:
+        return replace(line, timing=_timing(found, MILLION, machine, plan))
+    done = setup(plan, found.shape, counted, device=machine.kind)
+    return replace(line, timing=_timing(done, counted.tokens * schedule.epochs, machine, plan), whole=True)
+
+
+def _timing(found: Setup, tokens: float, machine: Hardware, plan: Plan) -> Timing | Untimed:
+    return timing(found, machine, tokens, accumulation=plan.schedule.accumulation, nodes=plan.layout.nodes)
+
+
+def _directory(plan: Plan, beside: Path) -> Path | None:
+    """Where the model's tokenizer is, if the model is on this computer."""
+    return next((path for path in (beside / plan.model.id, Path(plan.model.id)) if path.is_dir()), None)
+
+
 def _line(name: str, found: Setup, machine: Hardware) -> show.Line:
     estimated = estimate(found)
-    seconds = training_seconds(found, MILLION, machine)
     return show.Line(
         name,
         estimated,
         fit(estimated, machine.usable_bytes),
-        seconds,
+        timing(found, machine, MILLION),
         changes=cheaper(found, machine.usable_bytes),
     )
 
@@ -264,7 +283,7 @@ def _data(line: show.Line, found: Setup, machine: Hardware) -> dict[str, object]
         "hardware": machine.name,
         "verdict": line.fit,
         "fits": line.fit == "fits",
-        "seconds_per_million_tokens": line.seconds and {"low": line.seconds.low, "high": line.seconds.high},
+        "time": {"of": "run" if line.whole else "million_tokens", **show_timing.data(line.timing)},
         "warnings": list(estimated.warnings),
         "would_fit": [_change(change) for change in line.changes],
     }

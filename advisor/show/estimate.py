@@ -9,7 +9,9 @@ from advisor import units
 from advisor.catalog.gpus import Hardware
 from advisor.estimate.cheaper import Change
 from advisor.estimate.memory import LOWERED_BY
-from advisor.estimate.terms import Estimate, Fit, Interval, Moment
+from advisor.estimate.terms import Estimate, Fit, Moment
+from advisor.estimate.time import Timing, Untimed
+from advisor.show import timing
 from advisor.text import N_, inert, t
 
 WORDS: dict[Fit, str] = {
@@ -48,12 +50,14 @@ LABEL = 13
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One method: its estimate, whether it fits, and the seconds for a million tokens where rates are known."""
+    """One method: its estimate, whether it fits, and its time, of a run or of a million tokens."""
 
     method: str
     estimate: Estimate
     fit: Fit
-    seconds: Interval | None = None
+    timing: Timing | Untimed
+    whole: bool = False
+    """Whether the time is that of the whole run."""
     changes: tuple[Change, ...] = ()
     """What would make it fit, the cheapest first."""
 
@@ -74,14 +78,18 @@ def _bars(lines: Sequence[Line], hardware: Hardware) -> Iterator[str]:
     for line in lines:
         high = line.estimate.process.high
         numbers = f"{units.gib(line.estimate.allocated):>10}  {units.gib(high):>10}"
-        pace = (
-            units.seconds(line.seconds.low) + " - " + units.seconds(line.seconds.high) if line.seconds else ""
-        )
+        seconds = line.timing.total
+        pace = f"{units.seconds(seconds.low)} - {units.seconds(seconds.high)}" if seconds else ""
         name = set_cell_size(t(METHODS.get(line.method, line.method)), LABEL)
         yield f"  {name}{bar(high / has)} {numbers}  {set_cell_size(t(WORDS[line.fit]), 8)}{pace}".rstrip()
     yield t(N_("  columns: upper bound as a bar, predicted peak, upper bound of the process, verdict"))
-    if any(line.seconds for line in lines):
-        yield t(N_("  and the time for a million tokens"))
+    if any(line.timing.total for line in lines):
+        whole = any(line.whole for line in lines)
+        yield (
+            t(N_("  and the time of the whole run"))
+            if whole
+            else t(N_("  and the time for a million tokens"))
+        )
 
 
 def bar(share: float, width: int = BAR) -> str:
@@ -107,6 +115,11 @@ def _detail(line: Line) -> Iterator[str]:
     yield t(N_("the whole process: {low} to {high}"), low=low, high=high)
     for warning in found.warnings:
         yield t(N_("note: ")) + t(warning)
+    yield ""
+    if not line.whole:
+        yield t(N_("for a million tokens:"))
+    yield from timing.text(line.timing)
+    yield from timing.step(line.timing)
 
 
 def _changes(line: Line) -> Iterator[str]:

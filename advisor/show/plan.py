@@ -8,6 +8,7 @@ from advisor.estimate.time import Timing
 from advisor.plan.alternatives import Alternative
 from advisor.plan.proposal import Proposal, Reason
 from advisor.plan.ranking import Weights
+from advisor.show import timing
 from advisor.show.columns import columns
 from advisor.show.estimate import METHODS, WORDS
 from advisor.show.timing import LIMITS
@@ -167,25 +168,7 @@ def _head(proposal: Proposal) -> Iterator[str]:
         high=units.gib(found.process.high),
         verdict=t(WORDS[proposal.fit]),
     )
-    yield from _time(proposal)
-
-
-def _time(proposal: Proposal) -> Iterator[str]:
-    timing = proposal.timing
-    if not isinstance(timing, Timing):
-        yield t(N_("time   not known: {reason}"), reason=inert(t(timing.text, **timing.values)))
-        return
-    low, high = units.seconds(timing.total.low), units.seconds(timing.total.high)
-    yield t(N_("time   {low} to {high} of training"), low=low, high=high)
-    pace = timing.tokens_per_second
-    yield t(N_("pace   {low} to {high} tokens a second"), low=f"{pace.low:,.0f}", high=f"{pace.high:,.0f}")
-    if timing.energy_kwh:
-        used = timing.energy_kwh
-        yield t(N_("energy {low} to {high} kWh"), low=f"{used.low:.2f}", high=f"{used.high:.2f}")
-    if timing.rent_usd:
-        paid = timing.rent_usd
-        values = {"low": f"{paid.low:.2f}", "high": f"{paid.high:.2f}", "date": timing.rent_date or UNKNOWN}
-        yield t(N_("rent   {low} to {high} USD at prices of {date}"), **values)
+    yield from timing.text(proposal.timing)
 
 
 def _conceded(proposal: Proposal) -> Iterator[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from advisor.cli import main
 from recipes.exits import Exit
+from recipes.read import read
 
 
 def run(capsys, *words):
@@ -120,6 +121,41 @@ def test_the_estimate_of_a_recipe_is_that_of_its_plan(capsys, examples, tmp_path
         row["peak_allocated_bytes"] >= found["peak_allocated_bytes"]
     )  # without the data every token is trained
     assert row["method"] == "lora"
+
+
+def made(capsys, examples, out):
+    words = ("--model", "qwen3-8b", "--gpu", "RTX 4090", "--pick", "1", "-o", str(out))
+    assert run(capsys, "plan", "--data", examples, *words)[0] == Exit.OK
+    return out / "recipe.toml"
+
+
+def test_a_recipe_with_its_rows_is_timed_as_a_whole_run(capsys, examples, tmp_path):
+    recipe = made(capsys, examples, tmp_path / "out")
+
+    (whole,) = data_of(capsys, "estimate", str(recipe), "--gpu", "RTX 4090")
+    (recipe.parent / read(recipe.read_text()).data.train).unlink()
+    (without,) = data_of(capsys, "estimate", str(recipe), "--gpu", "RTX 4090")
+
+    assert (whole["time"]["of"], without["time"]["of"]) == ("run", "million_tokens")
+    assert 0 < whole["time"]["seconds"]["low"] < without["time"]["seconds"]["low"]
+
+
+def test_step_pace_energy_and_rent_are_told_as_intervals_with_their_date(capsys):
+    words = ("estimate", "--model", "qwen3-8b", "--method", "lora", "--gpu", "RTX 4090")
+    _, out, _ = run(capsys, "--lang", "en", *words)
+
+    for word in ("step ", "pace ", "energy ", "rent "):
+        assert any(line.startswith(word) and " to " in line for line in out.splitlines())
+    assert "USD at prices of 20" in out
+
+
+def test_without_rates_the_reason_stands_where_the_time_would(capsys):
+    words = ("estimate", "--model", "qwen3-8b", "--method", "lora", "--vram", "24")
+    _, out, _ = run(capsys, "--lang", "en", *words)
+    (line,) = data_of(capsys, *words)
+
+    assert "time   not known: the card is known by its memory alone" in out
+    assert line["time"]["seconds"] is None and "memory alone" in line["time"]["untimed"]
 
 
 def test_models_can_be_filtered(capsys):
