@@ -8,7 +8,7 @@ follows exactly (`trainers.dryrun.depth`).
 
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -26,6 +26,7 @@ from trainers.errors import TrainerError
 from trainers.memory.allocator import replay
 from trainers.memory.trace import Took, Trace, peaks
 from trainers.policy.forward import Path, packed_nll, stock_nll
+from trainers.run.equip import ObjectiveOf, tuning
 
 MOMENTS: Final = ("load", "forward", "loss", "recompute", "bwd_end", "embedding", "step")
 """Named as in the closed form: blocks of the forward; head and loss; backward of the last block, of the first one,
@@ -81,6 +82,7 @@ def dry_run(
     label_share: float = 1.0,
     reserved: bool = False,
     stock_head: bool = False,
+    objective: ObjectiveOf = tuning,
 ) -> DryRun:
     """Find the peak memory of `plan` on one CUDA device.
 
@@ -90,6 +92,7 @@ def dry_run(
         label_share: Which share of the tokens is trained, from 0 to 1.
         reserved: Play the trace to an allocator; fragments depend on all of it, so the whole depth is run.
         stock_head: Take rows one by one through the model's own forward, as where no packed row is right.
+        objective: What is learned, if it is not supervised fine-tuning.
 
     Raises:
         MissingWeights: transformers cannot read the configuration.
@@ -98,7 +101,11 @@ def dry_run(
     began = time.process_time()
     depth = layers(config)
     small = whole(plan, depth) if reserved else shallows(plan, config, depth)
-    runs = _runs(plan, config, small, label_share, stock=stock_head)
+
+    def rehearsed(shallow: Shallow, way: Path) -> Rehearsed:
+        return _rehearsed(plan, config, shallow, way, label_share, objective)
+
+    runs = _runs(rehearsed, config, small, stock=stock_head)
     moments: dict[str, int] = {}
     for key, peak in combined({one: _by_key(run, one, plan) for one, run in runs.items()}).items():
         for name in _moments(key):
@@ -115,7 +122,7 @@ def dry_run(
 
 
 def _runs(
-    plan: Plan, config: Config, small: Sequence[Shallow], label_share: float, *, stock: bool
+    rehearsed: Callable[[Shallow, Path], Rehearsed], config: Config, small: Sequence[Shallow], *, stock: bool
 ) -> dict[Shallow, Rehearsed]:
     """Run every shallow model, row by row where packed rows are refused; a real run also asks a probe of values.
 
@@ -124,7 +131,7 @@ def _runs(
     """
 
     def through(way: Path) -> dict[Shallow, Rehearsed]:
-        return {one: _rehearsed(plan, config, one, way, label_share) for one in small}
+        return {one: rehearsed(one, way) for one in small}
 
     try:
         try:
@@ -147,11 +154,13 @@ def workspaces() -> tuple[int, ...]:
     return (workspace["bytes"],) * workspace["handles"]
 
 
-def _rehearsed(plan: Plan, config: Config, shallow: Shallow, way: Path, label_share: float) -> Rehearsed:
+def _rehearsed(
+    plan: Plan, config: Config, shallow: Shallow, way: Path, label_share: float, objective: ObjectiveOf
+) -> Rehearsed:
     """Run one of the models that stand for the deep one."""
     adaptation = adapted(plan.adaptation, shallow.depth)
     short = plan.model_copy(update={"adaptation": adaptation})
-    return rehearse(short, cut(config, shallow.depth.layers), way, label_share)
+    return rehearse(short, cut(config, shallow.depth.layers), way, label_share, objective)
 
 
 def _by_key(run: Rehearsed, shallow: Shallow, plan: Plan) -> dict[Key, int]:

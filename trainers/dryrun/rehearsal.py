@@ -25,7 +25,7 @@ from trainers.optim import learning_rate
 from trainers.policy import DTYPES, Policy
 from trainers.policy.forward import Path as Way
 from trainers.policy.source import Source as Origin
-from trainers.run.equip import equip
+from trainers.run.equip import ObjectiveOf, equip
 
 STEPS: Final = 2
 """The optimizer's state is made in the first one; the peak is that of the second."""
@@ -43,7 +43,7 @@ class Rehearsed:
     notes: tuple[str, ...]
 
 
-def rehearse(plan: Plan, config: Config, way: Way, label_share: float) -> Rehearsed:
+def rehearse(plan: Plan, config: Config, way: Way, label_share: float, objective: ObjectiveOf) -> Rehearsed:
     """Train `STEPS` steps of a recipe without weights.
 
     Args:
@@ -51,6 +51,7 @@ def rehearse(plan: Plan, config: Config, way: Way, label_share: float) -> Rehear
         config: The model's `config.json`.
         way: How rows go through the model.
         label_share: Which share of each document is trained.
+        objective: What is learned.
     """
     recorder = Recorder()
     device = torch.device("cpu")
@@ -71,7 +72,7 @@ def rehearse(plan: Plan, config: Config, way: Way, label_share: float) -> Rehear
         tokenizer = cast(PreTrainedTokenizerBase, None)  # rows are tokens already
         policy = Policy(model, tokenizer, device, way.nll, Origin(Path(), None), way.why)
         engine = _Watched(recorder)
-        equipped = equip(plan, Path(), policy, Base(plan.model.id, ""), engine)
+        equipped = equip(plan, Path(), policy, Base(plan.model.id, ""), engine, objective)
         _watch(equipped.policy.causal, engine.at)
         with equipped.policy.as_trained():
             steps = train(

@@ -1,5 +1,6 @@
 """From a loaded model to what the loop takes: a run does it with weights, a dry run without."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,18 @@ from recipes.plan import Plan
 from trainers.adapt import Adapted, adapt, functions, recompute
 from trainers.adapt.adapters import Base
 from trainers.engine import Engine
-from trainers.loop import Learner
+from trainers.loop import Learner, Objective
 from trainers.objectives.sft import sft
 from trainers.optim import adamw
 from trainers.policy import Policy, gears, proved, with_model
+
+ObjectiveOf = Callable[[Policy], Objective]
+"""Puts an objective on a policy, once the policy is adapted."""
+
+
+def tuning(policy: Policy) -> Objective:
+    """Supervised fine-tuning."""
+    return partial(sft, policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,9 @@ class Equipped:
     left: tuple[str, ...] = ()
 
 
-def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) -> Equipped:
+def equip(
+    plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine, objective: ObjectiveOf = tuning
+) -> Equipped:
     """Adapt the model, choose who computes it, recompute if wished, put the objective on it and an optimizer beside it.
 
     Args:
@@ -40,6 +51,7 @@ def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) ->
         policy: As it was loaded; its model is changed in place.
         base: What it was loaded from.
         engine: The hardware.
+        objective: What is learned.
 
     Raises:
         RecipeError: The recipe names layers or modules that the model does not have.
@@ -60,14 +72,14 @@ def equip(plan: Plan, home: Path, policy: Policy, base: Base, engine: Engine) ->
         recompute(policy.causal, layers=schedule.checkpointing_layers, offload=schedule.checkpointing_offload)
     if gears.compiles(plan, engine.device):
         gears.compile_blocks(policy.causal)
-    learner, optimizer = engine.prepare(learner_of(policy), adamw(policy.model, schedule))
+    learner, optimizer = engine.prepare(learner_of(policy, objective), adamw(policy.model, schedule))
     if engine.divides_weights:  # only together is there a forward that can be compared
         alone, length = policy, plan.data.length_tokens
         policy = engine.together(learner, lambda: with_model(proved(alone, length), alone.model))
-        vars(learner)["objective"] = partial(sft, policy)
+        vars(getattr(learner, "module", learner))["objective"] = objective(policy)
     return Equipped(policy, adapted, learner, optimizer, left)
 
 
-def learner_of(policy: Policy) -> Learner:
+def learner_of(policy: Policy, objective: ObjectiveOf = tuning) -> Learner:
     """The model with the objective on it."""
-    return Learner(policy.model, partial(sft, policy))
+    return Learner(policy.model, objective(policy))
