@@ -1,8 +1,10 @@
 """The native closed form against the dry run: how far apart, by moment and method, on models from 0.5B to 14B.
 
-Run: `python benchmarks/dry_run.py [OUT.json] [--only TEXT] [--reserved]`. Each configuration is a recipe; the closed
-form (`advisor.estimate`) and the dry run (`trainers.dryrun`: the trainer itself on tensors without memory) say its
-peak on one CUDA device. Neither is a measurement: where they agree, two different ways to the same bytes do.
+Run: `python benchmarks/dry_run.py [OUT.json] [--dpo] [--only TEXT] [--reserved]`. Each configuration is a recipe; the
+closed form (`advisor.estimate`) and the dry run (`trainers.dryrun`: the trainer itself on tensors without memory) say
+its peak on one CUDA device. Neither is a measurement: where they agree, two different ways to the same bytes do.
+
+`--dpo` is a section of its own: the objective of `preference.py`, which the trainer does not have, in its place.
 """
 
 import argparse
@@ -10,13 +12,15 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, median, quantiles
 from typing import Any
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # nothing is compiled
+
+from preference import Reference, dpo
 
 from advisor.catalog.models import ModelShape, model
 from advisor.estimate.memory import estimate
@@ -42,6 +46,7 @@ from recipes.plan import (
     method,
 )
 from trainers.dryrun import dry_run
+from trainers.run.equip import tuning
 
 NOTHING = "0" * 64
 LAYOUT = {"functions"}
@@ -51,18 +56,20 @@ SHARE = "label_share"
 
 @dataclass(frozen=True)
 class Case:
-    """One recipe on one model; `label_share` of its tokens is trained."""
+    """One recipe on one model; `label_share` of its tokens is trained. With a `reference` rows hold pairs, for DPO."""
 
     model: str
     adaptation: Adaptation
     options: dict[str, Any]
+    reference: Reference | None = None
 
     @property
     def name(self) -> str:
         """Model, method and what is unlike the default."""
         given = self.adaptation.model_dump(exclude_defaults=True, exclude={"kind", "base", "dora"})
         said = " ".join(f"{key}={_short(value)}" for key, value in {**given, **self.options}.items())
-        return f"{self.model.split('/')[-1]} {method(self.adaptation)} {said}".strip()
+        dpo = f"dpo reference={self.reference} " if self.reference else ""
+        return f"{self.model.split('/')[-1]} {method(self.adaptation)} {dpo}{said}".strip()
 
     @property
     def plan(self) -> Plan:
@@ -160,6 +167,40 @@ CASES = (
     *(Case(name, adaptation, options) for name in MODELS for adaptation, options in EVERYWHERE),
     *(Case("Qwen/Qwen3-4B", adaptation, options) for adaptation, options in ON_ONE),
 )
+PAIRED_ON: tuple[tuple[str, int], ...] = tuple(
+    (name, tokens) for name in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B") for tokens in (4096, 16384)
+)
+"""Models, and tokens of a row: both halves of its pairs."""
+PAIRED: tuple[tuple[Adaptation, Reference], ...] = (
+    (Lora(), "adapter_off"),
+    (Lora(base="nf4"), "adapter_off"),
+    (Full(), "copy"),
+)
+PAIRED_ON_ONE: tuple[tuple[Adaptation, Reference, dict[str, Any]], ...] = (
+    (Lora(), "precomputed", {}),
+    (Lora(), "adapter_off", {"label_share": 0.25}),
+    (Lora(), "adapter_off", {"label_share": 0.25, "checkpointing": True}),
+    (Lora(), "adapter_off", {"functions": "stock"}),
+    (Lora(), "adapter_off", {"accumulation": 4, "checkpointing": True}),
+    (Lora(dora=True), "adapter_off", {"checkpointing": True}),
+    (LastLayers(layers=4), "copy", {"checkpointing": True}),
+    (Full(), "precomputed", {"checkpointing": True}),
+    (Full(), "copy", {"accumulation": 4, "checkpointing": True}),
+)
+DPO_CASES = (
+    *(
+        Case(name, adaptation, {"micro_batch_tokens": tokens, "checkpointing": again}, reference)
+        for name, tokens in PAIRED_ON
+        for adaptation, reference in PAIRED
+        for again in (False, True)
+    ),
+    *(
+        Case("Qwen/Qwen3-4B", adaptation, options, reference)
+        for adaptation, reference, options in PAIRED_ON_ONE
+    ),
+    Case("meta-llama/Llama-3.2-1B", Full(), {"checkpointing": True}, "copy"),
+    Case("Qwen/Qwen3-0.6B", Full(), {}, "copy"),
+)
 
 
 @dataclass(frozen=True)
@@ -182,12 +223,13 @@ def main() -> None:
     """Run every case and show the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", nargs="?", type=Path)
+    parser.add_argument("--dpo", action="store_true", help="pairs instead of documents")
     parser.add_argument("--only", default="", help="cases whose name has this text")
     parser.add_argument("--reserved", action="store_true", help="run the whole depth and the allocator, too")
     options = parser.parse_args()
     rows: list[Row] = []
     refused: list[dict[str, str]] = []
-    for case in CASES:
+    for case in DPO_CASES if options.dpo else CASES:
         if options.only not in case.name:
             continue
         try:
@@ -205,8 +247,13 @@ def compared(case: Case, *, reserved: bool = False) -> Row:
     """The closed form and the dry run of one case."""
     plan, shape = case.plan, _shape(case.model)
     share = case.options.get(SHARE, 1.0)
-    closed = estimate(setup(plan, shape, Share(share, plan.data.length_tokens)))
-    found = dry_run(plan, config(shape), label_share=share, reserved=reserved)
+    given, objective = setup(plan, shape, Share(share, plan.data.length_tokens)), tuning
+    if case.reference:  # of a pair the estimate is told one half
+        half = given.micro_batch_tokens // 2
+        given = replace(given, objective="dpo", reference=case.reference, micro_batch_tokens=half)
+        objective = dpo(case.reference)
+    closed = estimate(given)
+    found = dry_run(plan, config(shape), label_share=share, reserved=reserved, objective=objective)
     held = found.reserved and (found.reserved.expandable, found.reserved.segments)
     return Row(case, dict(closed.candidates), dict(found.moments), found.seconds, held)
 
