@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Literal
 import click
 import platformdirs
 
+from advisor.catalog import devices
 from advisor.catalog.gpus import detect
 from advisor.cli import voice
 from advisor.show.columns import columns
@@ -24,7 +24,6 @@ from recipes.exits import Exit
 
 DISTRIBUTION = "finetune-advisor"
 MARKS = {"ok": N_("ok"), "old": N_("too old"), "new": N_("newer than tested"), "missing": N_("missing")}
-NVIDIA_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +136,14 @@ def _memory() -> str:
 
 
 def _gpu() -> str:
-    """What the driver says of its cards; asked of its own program, because torch takes seconds to import."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return detect().other or t(N_("none found (no nvidia-smi)"))
-    asked = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(
-            asked, capture_output=True, text=True, timeout=NVIDIA_SECONDS, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        return t(N_("nvidia-smi does not answer: {reason}"), reason=inert(str(error)))
-    return "; ".join(said.strip().splitlines())
+    """The accelerators and their free memory; why one that is here is not used, or that there is none."""
+    if found := devices.nvidia():
+        return "; ".join(
+            t(N_("{name}, {size} free"), name=inert(one.name), size=gib(one.free_bytes)) for one in found
+        )
+    here = detect()
+    reason = t(here.note, gpu=here.name) if here.note else ""
+    return ": ".join(part for part in (here.other, reason) if part) or t(N_("none found"))
 
 
 def _paths() -> dict[str, str]:

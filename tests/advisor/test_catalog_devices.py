@@ -1,5 +1,6 @@
 """What this computer has: NVML where it answers, sysfs, the kernel; a stand-in for the library plays each driver."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -175,3 +176,24 @@ def test_a_mac_says_that_its_gpu_is_not_used(driver, monkeypatch):
     monkeypatch.setattr(devices, "is_apple_silicon", lambda: True)
 
     assert detect().other == "Apple GPU"
+
+
+def told(capsys):
+    from advisor.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["--lang", "en", "doctor", "--json"])
+    return json.loads(capsys.readouterr().out)["data"]["machine"]["gpu"]
+
+
+def test_the_doctor_names_each_card_with_what_is_free(driver, capsys):
+    driver(card(free=22), card("NVIDIA A40", free=40))
+
+    assert told(capsys) == "NVIDIA GeForce RTX 4090, 22.0 GiB free; NVIDIA A40, 40.0 GiB free"
+
+
+def test_the_doctor_says_what_a_driver_that_nobody_can_ask_lacks(monkeypatch, capsys):
+    monkeypatch.setattr(devices, "nvidia", tuple)
+    monkeypatch.setattr(devices, "has_nvidia_driver", lambda: True)
+
+    assert "install finetune-advisor[gpu]" in told(capsys)
