@@ -1,12 +1,14 @@
 """Measured peaks of the built-in trainer beside what the closed form and the dry run say: one command on a GPU.
 
-Run: `python benchmarks/gpu_memory.py OUT.json` on a machine with a CUDA device; `--toy` runs small models on the CPU,
-to see that everything works (there the resident set is measured, and only the closed form predicts it).
+Run: `python benchmarks/gpu_memory.py OUT.json [--only TEXT]` on a machine with a CUDA device; `--toy` runs small
+models on the CPU, to see that everything works (there the resident set is measured, and only the closed form
+predicts it).
 
 Every configuration is a process of its own, so one that runs out of memory says so and the others go on. The model is
 made from its dimensions with random weights, quantised by bitsandbytes where the method wants it; adapters, functions,
-loop and optimizer are the trainer's. Allocated and reserved are torch's counters over three steps; process is what
-the driver says is used, less what was used before. DPO is not measured: the trainer has no such objective yet.
+loop and optimizer are the trainer's, and so is the objective of supervised fine-tuning; that of DPO is
+`preference.py`. Allocated and reserved are torch's counters over three steps; process is what the driver says is used,
+less what was used before.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +29,12 @@ from typing import Any
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # as a run of the trainer does
 
 import torch
+from preference import Reference, dpo, in_pairs
 from torch import nn
 
 from advisor.catalog.models import ModelShape, model
 from advisor.estimate.memory import estimate
-from advisor.estimate.setup import setup
+from advisor.estimate.setup import Setup, setup
 from advisor.run.dry_config import config
 from recipes.plan import (
     Adaptation,
@@ -57,7 +60,7 @@ from trainers.optim import learning_rate
 from trainers.policy import DTYPES, Policy, keep_unpacked
 from trainers.policy.forward import packed_nll, stock_nll
 from trainers.policy.source import Source
-from trainers.run.equip import equip
+from trainers.run.equip import ObjectiveOf, equip, tuning
 
 NOTHING = "0" * 64
 STEPS = 3
@@ -67,7 +70,10 @@ STEP_SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration; `head` is the loss: packed rows and label chunks ("ours"), or the model's own logits."""
+    """One configuration; `head` is the loss: packed rows and label chunks ("ours"), or the model's own logits.
+
+    With a `reference` a row's documents come in pairs, and the objective is DPO.
+    """
 
     shape: ModelShape
     adaptation: Adaptation
@@ -76,6 +82,7 @@ class Case:
     checkpointing: bool
     functions: str = "ours"
     head: str = "ours"
+    reference: Reference | None = None
     device: str = "cuda"
 
     @property
@@ -84,7 +91,22 @@ class Case:
         again = "checkpointing" if self.checkpointing else "kept"
         model_name = self.shape.name.split("/")[-1]
         sizes = f"{self.tokens}x{self.length}"
-        return f"{model_name} {method(self.adaptation)} {sizes} {again} functions={self.functions} head={self.head}"
+        how = f"dpo={self.reference}" if self.reference else f"functions={self.functions} head={self.head}"
+        return f"{model_name} {method(self.adaptation)} {sizes} {again} {how}"
+
+    @property
+    def objective(self) -> ObjectiveOf:
+        """What is learned."""
+        return dpo(self.reference) if self.reference else tuning
+
+    @property
+    def setup(self) -> Setup:
+        """What the closed form is told: of a pair one half."""
+        given = setup(self.plan, self.shape, None, device=self.device)
+        if self.reference is None:
+            return given
+        half = given.micro_batch_tokens // 2
+        return replace(given, objective="dpo", reference=self.reference, micro_batch_tokens=half)
 
     @property
     def plan(self) -> Plan:
@@ -121,6 +143,8 @@ TOY = ModelShape(
     verified=True,
     source="benchmarks/gpu_memory.py",
 )
+TOY_SHARE = 16
+"""By how much its rows are shorter."""
 MODELS = ("Qwen/Qwen3-0.6B", "meta-llama/Llama-3.2-1B", "Qwen/Qwen3-4B", "Qwen/Qwen3-8B")
 FORMS: tuple[tuple[Adaptation, int, int, bool, str, str], ...] = (
     (Full(), 2048, 1024, True, "ours", "ours"),
@@ -135,17 +159,40 @@ FORMS: tuple[tuple[Adaptation, int, int, bool, str, str], ...] = (
     (Lora(dora=True), 4096, 2048, True, "ours", "ours"),
     (LastLayers(layers=4), 4096, 2048, True, "ours", "ours"),
 )
+PAIRS: tuple[tuple[Adaptation, int, int, bool, Reference], ...] = (
+    (Lora(), 4096, 1024, False, "adapter_off"),
+    (Lora(), 4096, 1024, True, "adapter_off"),
+    (Lora(), 4096, 1024, True, "precomputed"),
+    (Lora(base="nf4"), 4096, 1024, False, "adapter_off"),
+    (Lora(base="nf4"), 16384, 2048, True, "adapter_off"),
+    (Lora(dora=True), 4096, 1024, True, "adapter_off"),
+    (LastLayers(layers=4), 4096, 1024, True, "copy"),
+    (Full(), 2048, 1024, True, "copy"),
+)
+"""For DPO: tokens of a row, both halves of its pairs, and of each half."""
 
 
 def cases(*, toy: bool) -> Iterator[Case]:
     """All configurations: every form on every model."""
     for shape in (TOY,) if toy else tuple(model(name) for name in MODELS):
-        for adaptation, tokens, length, again, functions, head in FORMS:
-            small = 16 if toy else 1
-            if toy and isinstance(adaptation, LastLayers):
-                adaptation = LastLayers(layers=2)  # noqa: PLW2901  (the toy has four)
-            device = "cpu" if toy else "cuda"
-            yield Case(shape, adaptation, tokens // small, length // small, again, functions, head, device)
+        for form in FORMS:
+            yield _sized(Case(shape, *form), toy=toy)
+        for *form, reference in PAIRS:
+            yield _sized(Case(shape, *form, reference=reference), toy=toy)
+
+
+def _sized(case: Case, *, toy: bool) -> Case:
+    """The same configuration, or what is left of it on the toy's four blocks."""
+    if not toy:
+        return case
+    last = isinstance(case.adaptation, LastLayers)
+    return replace(
+        case,
+        adaptation=LastLayers(layers=2) if last else case.adaptation,
+        tokens=case.tokens // TOY_SHARE,
+        length=case.length // TOY_SHARE,
+        device="cpu",
+    )
 
 
 def main() -> None:
@@ -153,15 +200,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--toy", action="store_true", help="small models on the CPU")
+    parser.add_argument("--only", default="", help="configurations whose name has this text")
     parser.add_argument("--first", type=int, help="only so many configurations")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    found = list(cases(toy=options.toy))[: options.first]
+    found = list(cases(toy=options.toy))
     if options.one is not None:
         print(json.dumps(_measured(found[options.one])))
         return
     rows = []
-    for number, case in enumerate(found):
+    chosen = [(number, case) for number, case in enumerate(found) if options.only in case.name]
+    for number, case in chosen[: options.first]:
         rows.append({"name": case.name, **_predicted(case), **_apart(number, toy=options.toy)})
         print(_line(rows[-1]), flush=True)
     if options.out:
@@ -187,7 +236,7 @@ def _predicted(case: Case) -> dict[str, Any]:
     """What the closed form and the dry run say; a head of the model's own is known to the dry run alone."""
     closed = None
     if case.head == "ours":
-        closed = estimate(setup(case.plan, case.shape, None, device=case.device))
+        closed = estimate(case.setup)
     dry = None if case.device == "cpu" else _dry(case)
     return {
         "closed_form": closed and closed.allocated,
@@ -199,7 +248,8 @@ def _predicted(case: Case) -> dict[str, Any]:
 
 
 def _dry(case: Case) -> int:
-    return dry_run(case.plan, config(case.shape), stock_head=case.head == "stock").allocated
+    stock = case.head == "stock"
+    return dry_run(case.plan, config(case.shape), stock_head=stock, objective=case.objective).allocated
 
 
 def _measured(case: Case) -> dict[str, Any]:
@@ -211,8 +261,10 @@ def _measured(case: Case) -> dict[str, Any]:
     made = _random_weights(case, engine.device)
     nll = packed_nll if case.head == "ours" else stock_nll
     policy = Policy(made, None, engine.device, nll, Source(Path(), None))
-    equipped = equip(plan, Path(), policy, Base(plan.model.id, ""), engine)
+    equipped = equip(plan, Path(), policy, Base(plan.model.id, ""), engine, case.objective)
     steps = groups(examples(plan, 1.0, STEPS), plan.schedule, engine.device)
+    if case.reference:
+        steps = map(in_pairs, steps)
     if engine.device.type == "cuda":
         torch.cuda.empty_cache()  # what loading left behind is not the training's
     peak.start()
@@ -298,7 +350,6 @@ def _machine(*, toy: bool) -> dict[str, Any]:
         "allocator": os.environ["PYTORCH_ALLOC_CONF"],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
-        "not_measured": {"dpo": "the trainer has no such objective yet"},
     }
 
 
