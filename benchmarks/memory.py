@@ -10,6 +10,7 @@ and the rule of accelerate's `estimate-memory` (bytes of training by parameter, 
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from advisor.catalog.gpus import gpus
 from advisor.catalog.models import model
 from advisor.estimate.shapes import parameters
 from advisor.show.batch import answer
@@ -25,6 +27,8 @@ from advisor.units import GIB
 
 UNDER = 0.05
 """A prediction this far below what was measured costs somebody a night."""
+MARGIN = 0.10
+"""A verdict is never wrong where what was measured is this far from what the card has."""
 GATES = {1: {"MAPE": 0.02, "p95": 0.06, "under": 0.02, "unsupported": 0.10}, 2: {"MAPE": 0.06}}
 """What each tier has to reach."""
 RATE_ROUNDS = 5
@@ -70,8 +74,10 @@ def main() -> None:
     rows, refused = ours(cases)
     scores = list(groups(cases, rows, refused))
     peers = {name: peer(cases, rows, ask) for name, ask in PEERS.items()}
+    judged = verdicts(cases)
     pace = estimates_per_second(cases)
-    print("\n".join((*table(scores), *told(peers), *gates(scores), f"{pace:.0f} estimates a second")))
+    said = (*table(scores), *told(peers), *gates(scores), *fits(judged), f"{pace:.0f} estimates a second")
+    print("\n".join(said))
     if len(sys.argv) > 2:
         result = {
             "versions": {"fitcheck-llm": _version("fitcheck-llm"), "accelerate": _version("accelerate")},
@@ -79,6 +85,7 @@ def main() -> None:
             "estimates_per_second": round(pace),
             "scores": scores,
             "peers": peers,
+            "verdicts": judged,
             "rows": [_row(row) for row in rows],
             "unsupported": refused,
         }
@@ -184,6 +191,51 @@ def gates(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             for name, limit in GATES.get(score["tier"], {}).items():
                 holds = "reached" if score[name] <= limit else "MISSED"
                 yield f"tier {score['tier']}: {name} {score[name]:.2%} of at most {limit:.0%}: {holds}"
+
+
+# --- does it fit? ---
+
+
+def verdicts(cases: Sequence[Case]) -> dict[str, Any]:
+    """Each row on each card: what we say, and whether what was measured is at least `MARGIN` away from contradicting it.
+
+    "fits" is wrong where more was measured than the card has, "does not fit" where less was. A row whose tensors alone
+    were measured can show the first only by them.
+    """
+    cards = {name: one.usable_bytes for name, one in gpus().items() if one.usable_bytes}
+    said, wrong, clear, decided = Counter[str](), list[dict[str, object]](), 0, 0
+    for case in cases:
+        record = {name: value for name, value in case.items() if not name.startswith("measured")}
+        if answer(record)["status"] != "ok":
+            continue
+        for name, usable in cards.items():
+            verdict = answer({**record, "gpu": name})["verdict"]
+            said[verdict] += 1
+            ratio = case["measured_gib"] * GIB / usable
+            away = abs(ratio - 1) >= MARGIN
+            clear += away
+            decided += away and verdict in {"fits", "does_not_fit"}
+            if away and verdict == ("fits" if ratio > 1 else "does_not_fit"):
+                wrong.append(
+                    {"id": case["id"], "gpu": name, "said": verdict, "measured_share": round(ratio, 3)}
+                )
+    return {
+        "cards": len(cards),
+        "said": dict(said),
+        "clear": clear,
+        "decided": decided / clear,
+        "wrong": wrong,
+    }
+
+
+def fits(judged: Mapping[str, Any]) -> Iterator[str]:
+    """The verdicts in words; a wrong one by name."""
+    yield f"verdicts on {judged['cards']} cards: {judged['said']}"
+    yield (
+        f"at a margin of {MARGIN:.0%} or more: {len(judged['wrong'])} of {judged['clear']} wrong, "
+        f"{judged['decided']:.1%} decided (fits, or does not)"
+    )
+    yield from (f"  WRONG {one}" for one in judged["wrong"])
 
 
 # --- others, on the same rows ---

@@ -167,6 +167,8 @@ def _mlp(setup: Setup, *, product: bool) -> float:
     if shape.moe is None:
         return kept * c * shape.mlp
     moe = shape.moe
+    if setup.profile.kbit_prep:  # each 4-bit product gives fp32 back, and so does each expert
+        return FP32 * (moe.active * (shape.hidden + kept * moe.mlp) + moe.experts)
     return moe.active * c * (shape.hidden + kept * moe.mlp) + FP32 * moe.experts
 
 

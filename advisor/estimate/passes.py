@@ -187,8 +187,16 @@ def _one_block(setup: Setup, kept: Saved) -> float:
     form = "eager" if drops else used.swiglu
     mlp = max(kept.mlp, BACKWARD_MLP[form] * setup.compute_bytes * _mlp_width(setup.shape))
     hidden = BACKWARD_HIDDEN[used.norm if used.is_native else "eager"] * each
-    each_token = kept.rest + mlp + hidden + _peft_inputs(setup)
+    each_token = kept.rest + mlp + hidden + _peft_inputs(setup) + _wide_experts(setup)
     return each_token * setup.pass_tokens + kept.fixed + _row_lengths(setup)
+
+
+def _wide_experts(setup: Setup) -> float:
+    """Experts on fp32 hidden states: three gradients of one of them, the block's result again, and its gradient."""
+    shape, moe = setup.shape, setup.shape.moe
+    if moe is None or not setup.profile.kbit_prep:
+        return 0.0
+    return 4 * (3 * moe.active / moe.experts * moe.mlp + 2 * shape.hidden)
 
 
 def _row_lengths(setup: Setup) -> float:
@@ -230,6 +238,8 @@ def _temporaries(setup: Setup, kept: Saved) -> float:
 def dequantised(setup: Setup) -> Term:
     """A base of few bits computes with one linear layer at a time in 16 (or 32) bit."""
     largest = shapes.largest_linear(setup.shape) if setup.base != "dense" else 0
+    if largest and setup.shape.moe and setup.profile.experts_quantised:
+        largest = max(largest, setup.shape.hidden * setup.shape.moe.mlp)
     each = _unquantised(setup)
     return term(N_("one layer, dequantised"), largest * each, f"{count(largest)} x {each}", "dettmers2023")
 

@@ -445,3 +445,29 @@ def test_answers_that_are_generated_are_a_moment_of_their_own_and_grow_with_thei
     assert "generate" not in answer(record)["candidates"]
     assert long["candidates"]["generate"] > short["candidates"]["generate"]
     assert long["winner"] == "generate"
+
+
+def test_experts_on_fp32_hidden_states_are_recomputed_in_fp32():
+    mixtral = {
+        "model": "mistralai/Mixtral-8x7B-v0.1",
+        "method": "qlora",
+        "quant": "nf4_dq",
+        "lora_rank": 16,
+        "lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
+        "lora_dropout": 0.1,
+        "seq_len": 4096,
+        "micro_batch": 4,
+        "grad_ckpt": True,
+        "weights_dtype": "bf16",
+        "adapter_dtype": "fp32",
+        "autocast_dtype": "bf16",
+        "kbit_prep": True,
+        "loss": "full_fp32_upcast",
+        "optimizer": "adamw_foreach",
+        "versions": {"transformers": "4.48.1"},
+        "profile": "trl",
+    }
+    found = answer(mixtral)
+
+    assert found["winner"] == "recompute"
+    assert found["peak_allocated_bytes"] / GIB == pytest.approx(39.86, rel=0.02)  # published, one A100
