@@ -22,7 +22,16 @@ GENERATED = (
     "en/reference/decision.md",
     "en/reference/rules.md",
 )
-BOTH = ("index.md", "methods.md", "memory.md", "devices.md", "data.md", "evaluation.md", "lantern-bay.md")
+BOTH = (
+    "index.md",
+    "methods.md",
+    "engine.md",
+    "memory.md",
+    "devices.md",
+    "data.md",
+    "evaluation.md",
+    "lantern-bay.md",
+)
 FENCE = re.compile(r"^```(\S+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`[^`\n]*`")
