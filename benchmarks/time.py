@@ -156,7 +156,7 @@ def _profile(case: Case) -> Profile:
     found = profile("hf-trainer-kbit" if case["kbit_prep"] else name)
     math = {"fp32": "autocast" if case["autocast_dtype"] else "adapter"}.get(case["adapter_dtype"], "base")
     found = replace(found, adapter_math=math, experts_quantised=True)
-    return replace(found, name="compiled") if compiled else found
+    return replace(found, compiled=compiled)
 
 
 # --- rates set without one model -----------------------------------------------------------------------------------

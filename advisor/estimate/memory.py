@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from advisor.estimate import passes, states
-from advisor.estimate.setup import Setup, require_known
+from advisor.estimate.setup import Setup, require_eager, require_known
 from advisor.estimate.states import weights
 from advisor.estimate.terms import Estimate, Fit, Interval, Moment, Term
 from advisor.units import GIB
@@ -93,6 +93,7 @@ def estimate(setup: Setup) -> Estimate:
         BadValue: The configuration names what the model does not have.
     """
     require_known(setup.shape, blocks=setup.profile.blocks)
+    require_eager(setup.profile)
     found = {function: function(setup) for function in _TERMS}
     alive = {function: term for function, term in found.items() if term.bytes}
     moments = tuple(

@@ -94,9 +94,7 @@ def _logits(setup: Setup) -> tuple[int, float]:
     used, labels = setup.profile.head, setup.label_tokens
     if not used.rows:
         return setup.pass_tokens, used.per_vocabulary + (used.kept if setup.profile.keeps_outputs else 0.0)
-    if labels <= used.rows or setup.objective == "dpo":  # log-probabilities one by one hold no chunk before
-        return min(labels, used.rows), used.first
-    return used.rows, used.per_vocabulary
+    return min(labels, used.rows), used.per_vocabulary
 
 
 def _piece(setup: Setup) -> float:

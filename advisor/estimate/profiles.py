@@ -90,6 +90,8 @@ class Profile:
     """Whether experts are linear layers of their own (transformers 4) or 3-D parameters that stay in 16 bit (5)."""
     blocks: Literal["transformers", "litgpt"] = "transformers"
     """Whose code the decoder's blocks are."""
+    compiled: bool = False
+    """Whether a compiler made its blocks: how long they take is known, what they keep is not."""
     quantises_head: bool = False
     """Whether the output matrix is a 4-bit layer like those of the blocks."""
     dequantised_bytes: int = 0

@@ -16,6 +16,7 @@ _STACKS: Final[Mapping[str, str]] = MappingProxyType({"liger": "foak", "unsloth"
 """Profiles that are as fast as another stack; the rest follow from their names."""
 
 
+COMPILED: Final = "compiled"
 FUSED: Final = "foak"
 FUSED_WITH: Final = frozenset({"foak", "fused_linear"})
 """A stack of fused kernels, and the losses that such trainers have where those are on."""
@@ -125,12 +126,12 @@ def stacks() -> Mapping[str, Stack]:
 def loss_bytes(profile: Profile) -> float:
     """Bytes that the loss reads and writes for each token and vocabulary entry; a compiled one as a fused one."""
     known: Mapping[str, float] = _table()["loss_bytes"]
-    return known["compiled" if stack(profile).name == "compiled" else profile.head.loss]
+    return known[COMPILED if profile.compiled else profile.head.loss]
 
 
 def stack(profile: Profile) -> Stack:
     """How fast the trainer of a profile is: its own row, else the one of the trainers that are built like it."""
-    known, name = stacks(), profile.name
+    known, name = stacks(), COMPILED if profile.compiled else profile.name
     name = next((ours for theirs, ours in _STACKS.items() if name.startswith(theirs)), name)
     fitting = next((row for key, row in known.items() if name.startswith(key)), None)
     if fitting and fitting.name == FUSED and profile.head.loss not in FUSED_WITH:

@@ -252,6 +252,19 @@ def require_known(shape: ModelShape, *, blocks: str = "transformers") -> None:
         _refuse(shape, N_("the known dimensions of {model} do not give its published number of parameters"))
 
 
+def require_eager(used: Profile) -> None:
+    """Refuse blocks that a compiler made.
+
+    Raises:
+        Unsupported: The profile says so.
+    """
+    if used.compiled:
+        raise Unsupported(
+            N_("what a compiler keeps of a block no formula tells"),
+            remedy=N_("a dry run can tell: `advisor estimate --dry-run`"),
+        )
+
+
 def _needed(shape: ModelShape) -> tuple[int, ...]:
     return (
         shape.layers,

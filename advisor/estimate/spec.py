@@ -239,7 +239,7 @@ def _moves(record: Record, shape: ModelShape, used: Profile) -> tuple[Adaptation
             patterns = record.names("patterns") or record.names("extra_trained_modules")
             return Named(patterns=patterns or ("*",)), None
         case "lora" | "qlora" | "dora" | "qdora" | "lora_8bit" | "rslora" | "gptq_lora" | "gptq":
-            return _lora(record, word), None
+            return _lora(record, word, shape), None
         case "prompt_tuning":
             return PromptTuning(virtual_tokens=virtual or record.needed("virtual_tokens")), None
         case "p_tuning" | "ptuning":
@@ -283,9 +283,25 @@ def _base(record: Record, word: str) -> Literal["dense", "nf4", "int8"]:
     return "dense"
 
 
-def _lora(record: Record, word: str) -> Lora:
+_QWEN_1: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "c_attn": ("q_proj", "k_proj", "v_proj"),
+        "c_proj": ("o_proj", "down_proj"),
+        "w1": ("up_proj",),
+        "w2": ("gate_proj",),
+    }
+)
+"""What the linear layers of the first Qwen models are called in later ones; c_attn is three of them side by side."""
+
+
+def _as_named_here(targets: tuple[str, ...], shape: ModelShape) -> tuple[str, ...]:
+    names = _QWEN_1 if shape.family == "Qwen 1" else {}
+    return tuple(name for target in targets for name in names.get(target, (target,)))
+
+
+def _lora(record: Record, word: str, shape: ModelShape) -> Lora:
     detail = (record.text("method_detail") or "").lower()
-    targets = record.names("lora_targets")
+    targets = _as_named_here(record.names("lora_targets"), shape)
     if not targets:
         raise unknown("lora_targets")
     return Lora(

@@ -24,13 +24,24 @@ def answer(record: object) -> dict[str, Any]:
     known = {"id": name} if isinstance(name, str) else {}
     try:
         found = described(record)
+    except AdvisorError as refusal:
+        return {**known, **_refused(refusal)}
+    card = _card(_text(record, "gpu"))
+    try:
         done = estimate(found)
     except AdvisorError as refusal:
-        said = {"reason": failure.problem(refusal), "remedy": failure.remedy(refusal), "code": refusal.code}
-        return {**known, "status": "unsupported", **said}
-    card = _card(_text(record, "gpu"))
+        return {
+            **known,
+            **_refused(refusal),
+            "time": _time(found, card, record) if found.profile.compiled else None,
+        }
     verdict = None if card is None else fit(done, card.usable_bytes)
     return {**known, **_numbers(done), "verdict": verdict, "time": _time(found, card, record)}
+
+
+def _refused(refusal: AdvisorError) -> dict[str, object]:
+    said = {"reason": failure.problem(refusal), "remedy": failure.remedy(refusal), "code": refusal.code}
+    return {"status": "unsupported", **said}
 
 
 def _text(record: object, name: str) -> str | None:

@@ -471,3 +471,22 @@ def test_experts_on_fp32_hidden_states_are_recomputed_in_fp32():
 
     assert found["winner"] == "recompute"
     assert found["peak_allocated_bytes"] / GIB == pytest.approx(39.86, rel=0.02)  # published, one A100
+
+
+def test_behind_a_compiler_the_memory_is_refused_and_the_time_is_told():
+    found = answer(
+        {**PEFT, "mask_materialised": None, "fused_kernels": ["torch_compile"], "gpu": "A100 SXM4 80GB"}
+    )
+
+    assert (found["status"], "compiler" in found["reason"]) == ("unsupported", True)
+    assert found["time"]["seconds_per_micro_batch"]["expected"] > 0
+
+
+def test_layers_of_the_first_qwen_go_by_their_own_names():
+    qwen = {**PEFT, "model": "Qwen/Qwen-1.8B", "mask_materialised": None}
+    old, new = (
+        answer({**qwen, "lora_targets": names})
+        for names in (["c_attn", "w1", "w2"], ["q_proj", "k_proj", "v_proj", "up_proj", "gate_proj"])
+    )
+
+    assert old["peak_allocated_bytes"] == new["peak_allocated_bytes"]
