@@ -282,6 +282,23 @@ def test_what_the_script_cannot_do_is_refused_when_it_is_written(base, tmp_path,
         _trainable_by_script(plan)
 
 
+def test_the_same_bits_are_asked_of_torch_and_of_the_matrix_library(
+    script, base, tmp_path, monkeypatch, capsys
+):
+    folder = _laid_out(tmp_path, base, Lora(rank=2), epochs=1.0)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe["layout"]["deterministic"] = True
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":8192:2")  # restores whatever the script sets
+    try:
+        _run(script, folder, monkeypatch, capsys)
+        asked = (torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"])
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+    assert asked == (True, ":4096:8")
+
+
 def test_a_row_that_is_too_long_is_left_out_and_said(script, base, tmp_path, monkeypatch, capsys):
     rows = [*(_row(i) for i in range(5)), _row(5, answer="x" * 200)]
     folder = _laid_out(tmp_path, base, Full(), rows=rows, epochs=1.0)

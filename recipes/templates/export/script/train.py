@@ -24,6 +24,7 @@ N tokens that are learned.
 import argparse
 import json
 import math
+import os
 import random
 import sys
 import time
@@ -473,6 +474,9 @@ def main():
     torch.manual_seed(recipe["schedule"]["seed"])
     if recipe["layout"].get("threads"):
         torch.set_num_threads(recipe["layout"]["threads"])
+    if recipe["layout"].get("deterministic"):
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read at the first product on a GPU
+        torch.use_deterministic_algorithms(True)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe["model"]["id"], revision=recipe["model"].get("revision"))
     if tokenizer.eos_token is None:
