@@ -179,14 +179,6 @@ def test_a_resume_may_share_the_same_steps_otherwise_and_nothing_else(change, sa
     assert same_steps(before, {**before, **change}) is same
 
 
-@pytest.mark.parametrize("sharding", ["zero3"])
-def test_what_cannot_be_resumed_is_not_begun(monkeypatch, sharding):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-
-    with pytest.raises(WrongLaunch, match="cannot be saved and resumed"):
-        check(Layout(processes=2, device="cpu", sharding=sharding))
-
-
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

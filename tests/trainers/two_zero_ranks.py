@@ -17,7 +17,12 @@ from trainers.loop import Batch, Loss
 from trainers.policy import is_beside_base, save
 from trainers.run.equip import Equipped
 
-CASES = ("full", "full16", "lora", "qlora")
+
+def judged(plan: Plan, home: Path, ready: Equipped, engine: Engine) -> list[object] | None:
+    """What it says, in the way of a run: all together where weights are divided, else the main process."""
+    if engine.divides_weights:
+        return two_ranks.answers(plan, home, ready, engine)
+    return engine.alone(lambda: two_ranks.said(plan, home, ready))
 
 
 def held(plan: Plan, home: Path, ready: Equipped, engine: Engine) -> list[object]:
@@ -40,7 +45,7 @@ def held(plan: Plan, home: Path, ready: Equipped, engine: Engine) -> list[object
 def remembered(ready: Equipped) -> list[torch.Tensor]:
     """Everything that a step changes."""
     return [
-        value.clone()
+        value.detach().clone()
         for weight in divided.trained(ready.policy.model).values()
         for value in (weight, *ready.optimizer.remembered(weight).values())
     ]
@@ -49,24 +54,29 @@ def remembered(ready: Equipped) -> list[torch.Tensor]:
 def main(home: Path) -> None:
     """All cases, one after the other; the main process writes what was seen."""
     seen: dict[str, object] = {}
-    for case in CASES:
-        plan = read((home / f"{case}.toml").read_text(encoding="utf-8"), where=case)
+    for path in sorted(home.glob("*.toml")):
+        case = path.stem
+        plan = read(path.read_text(encoding="utf-8"), where=case)
         engine = begin(plan.layout)
         ready = two_ranks.equipped(plan, home, engine)
-        inner = ready.learner.optimizer.optimizer
-        part = sum(group["params"][0].numel() for group in inner.param_groups)
-        whole = sum(weight.numel() for weight in divided.trained(ready.policy.model).values())
+        if engine.divides_weights:
+            two_ranks.after_a_fault(ready, engine)
+        part = sum(part.numel() for part in ready.optimizer._masters)
+        whole = sum(divided.shape(w).numel() for w in divided.trained(ready.policy.model).values())
+        left = sum(weight.numel() for weight in ready.policy.causal.model.layers.parameters())
         steps = two_ranks.learned(plan, home, ready, engine, home / case / "two")
-        said = engine.alone(lambda plan=plan, ready=ready: two_ranks.said(plan, home, ready))
+        said = judged(plan, home, ready, engine)
+        ended = held(plan, home, ready, engine)
         divided.settle(ready.policy.model, frozen=not is_beside_base(ready.policy), main=engine.rank == 0)
         engine.alone(lambda ready=ready, case=case: save(ready.policy, home / case / "output"))
-        ended = held(plan, home, ready, engine)
-        of_one = two_ranks.resumed(plan, home, engine, home / case / "one", home / case / "again")
-        of_two = two_ranks.resumed(plan, home, engine, home / case / "two", home / case / "again")
+        of_one = two_ranks.resumed(plan, home, engine, home / case / "one", home / case / "none")
+        of_two = two_ranks.resumed(plan, home, engine, home / case / "two", home / case / "none")
         seen[case] = {
             "engine": type(ready.learner).__name__,
             "stage": ready.learner.zero_optimization_stage(),
             "share": part / whole,
+            "left": left,
+            "path": ready.policy.nll.__name__,
             "steps": steps,
             "said": said,
             "of_one": of_one,

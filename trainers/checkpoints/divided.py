@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainers.engine.zero import ZeroAdamW
+from trainers.engine.zero3 import whole as weight_of_zero
 
 
 def weights(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
@@ -66,9 +67,9 @@ def settle(model: nn.Module, *, frozen: bool, main: bool) -> None:
     done: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, weight in module._parameters.items():
-            if isinstance(weight, DTensor) and (frozen or weight.requires_grad):
+            if weight is not None and _is_part(weight) and (frozen or weight.requires_grad):
                 if id(weight) not in done:  # tied ones stay tied
-                    gathered = _whole(weight)
+                    gathered = _gathered(weight)
                     kept = gathered.cpu() if main else gathered.new_empty(0, device="cpu")
                     done[id(weight)] = nn.Parameter(kept, requires_grad=weight.requires_grad)
                 module._parameters[name] = done[id(weight)]
@@ -77,6 +78,12 @@ def settle(model: nn.Module, *, frozen: bool, main: bool) -> None:
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that move, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def shape(weight: Tensor) -> torch.Size:
+    """The shape of all of a weight; DeepSpeed leaves nothing where it was."""
+    whole: torch.Size = getattr(weight, "ds_shape", weight.shape)
+    return whole
 
 
 def _whole(tensor: Tensor) -> Tensor:
@@ -93,6 +100,15 @@ def _whole(tensor: Tensor) -> Tensor:
         stride=tensor.stride(),
     )
     return carried.full_tensor().view(torch.int16)
+
+
+def _is_part(weight: Tensor) -> bool:
+    return isinstance(weight, DTensor) or hasattr(weight, "ds_shape")
+
+
+def _gathered(weight: Tensor) -> Tensor:
+    """All of a weight, in every process; of DeepSpeed's in the type of the model."""
+    return weight_of_zero(weight) if hasattr(weight, "ds_shape") else _whole(weight)
 
 
 def _like(weight: Tensor, value: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     """
     saved = _read(checkpoint.path, "weights")
     own = divided.trained(model)
-    if {name: w.shape for name, w in own.items()} != {name: w.shape for name, w in saved.items()}:
+    if {name: divided.shape(w) for name, w in own.items()} != {name: w.shape for name, w in saved.items()}:
         raise _broken(checkpoint.path, N_("it was made of another model ({name})"), type(model).__name__)
     divided.put(model, optimizer, saved, _read(checkpoint.path, "optimizer"))
 

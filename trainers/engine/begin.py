@@ -4,6 +4,7 @@ from recipes.plan import Layout
 from trainers.engine import Engine
 from trainers.engine.accelerated import Accelerated
 from trainers.engine.zero import Zero
+from trainers.engine.zero3 import Zero3
 
 
 def begin(layout: Layout) -> Engine:
@@ -13,5 +14,9 @@ def begin(layout: Layout) -> Engine:
         WrongLaunch: Another number of processes, or no such device.
         MissingPackage: DeepSpeed is to divide, and is not installed.
     """
-    zero = layout.processes > 1 and layout.sharding in {"zero2", "zero3"}
-    return Zero(layout) if zero else Accelerated(layout)
+    match layout.sharding if layout.processes > 1 else "none":
+        case "zero2":
+            return Zero(layout)
+        case "zero3":
+            return Zero3(layout)
+    return Accelerated(layout)

@@ -43,11 +43,3 @@ def check(layout: Layout) -> None:
             wanted=here,
             found=torch.cuda.device_count(),
         )
-    if layout.processes > 1 and layout.sharding == "zero3":
-        raise WrongLaunch(
-            N_(
-                'layout.sharding = "{sharding}" is not trained here: its parts cannot be saved and resumed yet'
-            ),
-            remedy=N_('set layout.sharding = "fsdp2": it divides the same; or "none"'),
-            sharding=layout.sharding,
-        )

@@ -39,7 +39,7 @@ def settle(accelerator: Accelerator, learner: nn.Module) -> None:
     accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="TRANSFORMER_BASED_WRAP",
-        transformer_cls_names_to_wrap=sorted({type(block).__name__ for block in _blocks(learner)}),
+        transformer_cls_names_to_wrap=sorted({type(block).__name__ for block in decoder_blocks(learner)}),
         reshard_after_forward=True,
         cpu_ram_efficient_loading=False,
         mixed_precision_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False),
@@ -103,7 +103,7 @@ def _call(work: Callable[[], T]) -> T:
     return work()
 
 
-def _blocks(learner: nn.Module) -> list[nn.Module]:
+def decoder_blocks(learner: nn.Module) -> list[nn.Module]:
     """The decoder blocks, whatever a model calls them.
 
     Raises:
@@ -115,14 +115,14 @@ def _blocks(learner: nn.Module) -> list[nn.Module]:
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return list(module)
     raise WrongLaunch(
-        N_('layout.sharding = "fsdp2" divides decoder blocks, and those of {architecture} were not found'),
+        N_("decoder blocks are what is divided, and those of {architecture} were not found"),
         remedy=N_('set layout.sharding = "none" or "zero2"'),
         architecture=type(causal).__name__,
     )
 
 
 def _check_types(learner: nn.Module) -> None:
-    blocks = _blocks(learner)
+    blocks = decoder_blocks(learner)
     inside = {weight for block in blocks for weight in block.parameters()}
     around = [weight for weight in learner.parameters() if weight not in inside]
     for group in (around, *(list(block.parameters()) for block in blocks)):

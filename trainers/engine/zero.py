@@ -33,6 +33,8 @@ class Zero(Accelerated):
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
         self._library = _library(on_cpu=self.device.type == "cpu")
+        self._library.init_distributed(verbose=False)  # it takes the group that is there
+        self._settings = settings(self.processes, {"stage": 2, "contiguous_gradients": True})
         self._wrapped: Any = None
 
     def prepare(
@@ -50,11 +52,9 @@ class Zero(Accelerated):
             lr=groups[0]["lr"],
             fused=True,
         )
-        self._wrapped, *_ = self._library.initialize(
-            model=learner, optimizer=inner, config=_settings(self.processes), dist_init_required=False
-        )
+        self._wrapped = self._wrap(learner, inner)
         wrapped: nn.Module = self._wrapped
-        return wrapped, ZeroAdamW(self._wrapped, groups, self._library.utils)
+        return wrapped, self._beside(groups)
 
     def accumulate(self, learner: nn.Module, batches: Sequence[T]) -> Iterator[T]:
         """Give each micro-batch; gradients meet each time: what has not met is not divided."""
@@ -68,9 +68,20 @@ class Zero(Accelerated):
 
     def clip(self, weights: Iterable[Tensor], norm: float) -> Tensor:
         """Have the step scale all gradients to `norm` at most; the norm before, infinite if it is not a number."""
-        optimizer = self._wrapped.optimizer
-        optimizer.clip_grad = norm
-        return torch.tensor(float(optimizer.scaled_global_norm()), device=self.device)
+        self._wrapped.optimizer.clip_grad = norm
+        return torch.tensor(self._norm(), device=self.device)
+
+    def _wrap(self, learner: nn.Module, inner: torch.optim.Optimizer) -> Any:  # noqa: ANN401  (untyped library)
+        wrapped, *_ = self._library.initialize(
+            model=learner, optimizer=inner, config=self._settings, dist_init_required=False
+        )
+        return wrapped
+
+    def _beside(self, groups: list[dict[str, Any]]) -> "ZeroAdamW":
+        return ZeroAdamW(self._wrapped, groups, self._library.utils)
+
+    def _norm(self) -> float:
+        return float(self._wrapped.optimizer.scaled_global_norm())
 
 
 class ZeroAdamW(torch.optim.Optimizer):
@@ -92,19 +103,18 @@ class ZeroAdamW(torch.optim.Optimizer):
         self._group_of = {
             weight: number for number, group in enumerate(self.param_groups) for weight in group["params"]
         }
-        for group in self._parts:
-            (part,) = group["params"]
+        for part in self._masters:
             self._inner.state[part] = {
                 "step": torch.zeros((), dtype=torch.float32, device=part.device),
                 **{kind: torch.zeros_like(part) for kind in MOMENTS},
             }
-        wrapped.optimizer._lazy_init_hp_params_optimizer_state()
+        self._link()
 
     def step(self, closure: object = None) -> None:  # type: ignore[override]  # no loss is given back
         """Move every weight; all processes get what each of them has moved."""
         if closure is not None:
             raise TypeError("the loss is not computed again in here")
-        for own, part in zip(self.param_groups, self._parts, strict=True):
+        for own, part in zip(self.param_groups, self._inner.param_groups, strict=True):
             part["lr"] = own["lr"]
         self._wrapped.step()
 
@@ -140,7 +150,7 @@ class ZeroAdamW(torch.optim.Optimizer):
         master: Tensor = self._fragments.safe_get_full_fp32_param(weight)
         if weight.dtype != torch.bfloat16:
             return master, None
-        high, low = torch.empty_like(weight), torch.empty_like(weight, dtype=torch.int16)
+        high, low = (torch.empty_like(master, dtype=dtype) for dtype in (weight.dtype, torch.int16))
         split(master, high, low)
         return high, low
 
@@ -149,13 +159,16 @@ class ZeroAdamW(torch.optim.Optimizer):
         return self._wrapped.optimizer.optimizer
 
     @property
-    def _parts(self) -> Any:  # noqa: ANN401  (untyped library)
-        """The groups of this process's parts, one flat tensor each."""
-        return self._inner.param_groups
+    def _masters(self) -> list[Tensor]:
+        """This process's parts, a flat tensor for each group of weights."""
+        return [part for group in self._inner.param_groups for part in group["params"]]
+
+    def _link(self) -> None:
+        """Have DeepSpeed find the moments of a weight before the first step too."""
+        self._wrapped.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _part_state(self, weight: nn.Parameter) -> dict[str, Tensor]:
-        (part,) = self._parts[self._group_of[weight]]["params"]
-        state: dict[str, Tensor] = self._inner.state[part]
+        state: dict[str, Tensor] = self._inner.state[self._masters[self._group_of[weight]]]
         return state
 
 
@@ -179,7 +192,7 @@ def _library(*, on_cpu: bool) -> Any:  # noqa: ANN401  (untyped library)
     return deepspeed
 
 
-def _settings(processes: int) -> dict[str, object]:
+def settings(processes: int, zero: Mapping[str, object]) -> dict[str, object]:
     """What DeepSpeed is told; it insists on a batch, although the loop counts it."""
     return {
         "train_batch_size": processes,
@@ -187,7 +200,7 @@ def _settings(processes: int) -> dict[str, object]:
         "gradient_accumulation_steps": 1,
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",
-        "zero_optimization": {"stage": 2, "contiguous_gradients": True, "overlap_comm": False},
+        "zero_optimization": {"overlap_comm": False, **zero},
     }
 
 
