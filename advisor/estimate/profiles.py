@@ -22,8 +22,8 @@ Attention = Literal["flash", "sdpa", "eager"]
 class Head:
     """What a loss keeps alive; bytes for each token and vocabulary entry, or hidden unit.
 
-    `rows` is how many positions have logits at one time (0: all of them), `first` what each entry of the only chunk
-    costs. `kept` comes on top where the caller holds the logits through the backward.
+    `rows` is how many positions have logits at one time (0: all of them). `kept` comes on top where the caller holds
+    the logits through the backward.
     """
 
     name: str
@@ -37,7 +37,6 @@ class Head:
     until: str = ""
     kept: float = 0.0
     rows: int = 0
-    first: float = 0.0
     per_label_hidden: float = 0.0
     """For each label token and hidden unit."""
     piece: int = 0

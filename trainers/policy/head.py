@@ -49,6 +49,7 @@ class _WeightedNll(torch.autograd.Function):
                 torch.mm(g_RV, w_VH, out=dh_NH[chunk])
             if dw_VH is not None:
                 dw_VH.addmm_(g_RV.t(), h_NH[chunk])
+            del residual_RV, g_RV  # or they live while the next chunk's logits are made
         ctx.save_for_backward(dh_NH, dw_VH)
         return total
 
