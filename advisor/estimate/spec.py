@@ -57,8 +57,8 @@ def described(fields: object) -> Setup:
         problem(record)
     used = resolved(record)
     shape = _shape(record)
-    if used.blocks == "litgpt":  # its head is a matrix of its own, whatever the checkpoint ties
-        shape = replace(shape, tied=False, published_parameters=None)
+    if used.blocks == "litgpt":
+        shape = _in_litgpt(record, shape)
     try:
         adaptation, foreign = _moves(record, shape, used)
     except ValueError:  # a number or name that no recipe could hold
@@ -312,6 +312,20 @@ def _lora(record: Record, word: str, shape: ModelShape) -> Lora:
         dropout=min(record.share("lora_dropout") or 0.0, 0.99),
         dora="dora" in word or detail == "dora" or bool(record.table("method_params").get("use_dora")),
     )
+
+
+def _in_litgpt(record: Record, shape: ModelShape) -> ModelShape:
+    """The model as litgpt builds it: its head is a matrix of its own, whatever the checkpoint ties.
+
+    Raises:
+        Unsupported: Its blocks were read for Llama- and GPT-like models in 16 bit.
+    """
+    if shape.moe or shape.block not in {"llama", "gelu"} or _dtype(record) == "float32":
+        word = "float32" if _dtype(record) == "float32" else shape.name
+        raise no_formula(
+            N_("there is no formula for {word} in the code of {trainer}"), word=word, trainer="litgpt"
+        )
+    return replace(shape, tied=False, published_parameters=None)
 
 
 _OF_LITGPT: Final = frozenset({"full", "lora", "qlora", "other"})

@@ -82,6 +82,19 @@ def test_a_method_that_litgpt_has_not_is_refused():
         described(record(**PHI, method="other", method_detail="waveft"))
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model": "mistralai/Mixtral-8x7B-v0.1"}, "Mixtral"),
+        ({"model": "Qwen/Qwen3-8B"}, "Qwen3"),
+        ({"weights_dtype": "fp32"}, "float32"),
+    ],
+)
+def test_what_was_not_read_of_its_code_is_refused_by_name(change, named):
+    with pytest.raises(Unsupported, match=named):
+        described(record(**PHI | LORA | change))
+
+
 def test_dropout_keeps_a_mask_and_a_copy_of_what_it_dropped():
     without, with_it = (estimate(described(record(**PHI, **LORA | {"lora_dropout": p}))) for p in (0.0, 0.05))
 
