@@ -12,7 +12,7 @@ from advisor.estimate.setup import Setup
 from advisor.estimate.spec import described
 from advisor.estimate.terms import KINDS, Estimate, Interval
 from advisor.show import failure, timing
-from advisor.text import t
+from advisor.text import N_, t
 
 MILLION: Final = 1e6
 """Time is told for a million tokens, since a record does not say how many there are."""
@@ -36,7 +36,10 @@ def answer(record: object) -> dict[str, Any]:
             "time": _time(found, card, record) if found.profile.compiled else None,
         }
     verdict = None if card is None else fit(done, card.usable_bytes)
-    return {**known, **_numbers(done), "verdict": verdict, "time": _time(found, card, record)}
+    numbers = _numbers(done)
+    if card is None and (gpu := _text(record, "gpu")):
+        numbers["warnings"].append(t(N_("no card of the catalogue is called {gpu}: no verdict"), gpu=gpu))
+    return {**known, **numbers, "verdict": verdict, "time": _time(found, card, record)}
 
 
 def _refused(refusal: AdvisorError) -> dict[str, object]:

@@ -210,6 +210,15 @@ def test_a_batch_is_answered_in_order_and_one_bad_record_disturbs_no_other(capsy
     assert first["verdict"] == "fits"
 
 
+def test_a_card_that_nobody_knows_gives_numbers_without_a_verdict_and_says_so(capsys, tmp_path):
+    (row,) = data_of(
+        capsys, "--lang", "en", "estimate", "--spec", records(tmp_path, {**A100, "gpu": "Z9000"})
+    )
+
+    assert (row["status"], row["verdict"]) == ("ok", None)
+    assert any("Z9000" in warning for warning in row["warnings"])
+
+
 def test_one_object_is_a_batch_of_one(capsys, tmp_path):
     assert [row["status"] for row in data_of(capsys, "estimate", "--spec", records(tmp_path, A100))] == ["ok"]
 
