@@ -126,11 +126,18 @@ def tell_ending(run: Run, ended: Outcome) -> None:
         saved_step=ended.saved_step,
         code=ended.code,
         message=show.filled(ended.problem, ended.values) or ended.message,
-        places=ended.places,
+        places=_places(ended),
         remedy=show.filled(ended.remedy, ended.values) or "",
     )
     for line in lines:
         click.echo(line, err=True)
+
+
+def _places(ended: Outcome) -> list[str]:
+    """What is wrong where, in the reader's language as far as the sentences are known."""
+    if len(ended.problems) != len(ended.places):  # places of data have none
+        return list(ended.places)
+    return [show.filled(*known) or place for known, place in zip(ended.problems, ended.places, strict=True)]
 
 
 def _show(seen: Iterable[Event], *, rewrites: bool) -> None:

@@ -132,7 +132,8 @@ class Outcome:
     """How a run ended, and what of it is safe.
 
     `exit` is a code of `recipes.exits`. `saved_step` is the last checkpoint that was committed, by this attempt
-    or an earlier one. `message` is in English; `problem` and `remedy` are message ids with places for `values`.
+    or an earlier one. `message` is in English; `problem` and `remedy` are message ids with places for `values`;
+    `problems` are, each with its values, what `places` say in English.
     `missing_lines` counts gaps in the numbers of the events.
     """
 
@@ -147,6 +148,7 @@ class Outcome:
     remedy: str = ""
     values: Mapping[str, object] = field(default_factory=dict)
     places: tuple[str, ...] = ()
+    problems: tuple[tuple[str, Mapping[str, object]], ...] = ()
     report: Path | None = None
     missing_lines: int = 0
 
@@ -221,7 +223,7 @@ def _after(found: Outcome, event: Event, run: Run) -> Outcome:
 
 def _failure(event: Event) -> dict[str, Any]:
     extra = event.model_extra or {}
-    values, places = extra.get("values"), extra.get("places")
+    values, places, problems = (extra.get(key) for key in ("values", "places", "problems"))
     return {
         "exit": _code(event, Exit.BUG),
         "code": event.text("code"),
@@ -230,7 +232,15 @@ def _failure(event: Event) -> dict[str, Any]:
         "remedy": event.text("remedy"),
         "values": values if isinstance(values, dict) else {},
         "places": tuple(map(str, places)) if isinstance(places, list) else (),
+        "problems": tuple(map(_sentence, problems)) if isinstance(problems, list) else (),
     }
+
+
+def _sentence(problem: object) -> tuple[str, Mapping[str, object]]:
+    """A message id and its values; nothing of what a file holds instead."""
+    found = problem if isinstance(problem, dict) else {}
+    text, values = found.get("msgid"), found.get("values")
+    return text if isinstance(text, str) else "", values if isinstance(values, dict) else {}
 
 
 def _code(event: Event, default: Exit) -> int:

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from advisor.cli import watch
 from advisor.run.directory import Run
 from advisor.run.follow import events, follow, last_attempt, outcome, parse, whole
+from advisor.text import use
 from recipes.exits import Exit
 
 
@@ -138,6 +140,28 @@ def test_the_outcome_of_an_error_has_what_a_person_needs(run):
 
     assert (found.state, found.exit, found.step, found.saved_step) == ("error", Exit.GUARD, 6, 4)
     assert (found.code, found.message, found.places) == ("T0401", "loss became NaN", ("a:7",))
+
+
+def test_what_is_wrong_in_a_recipe_is_said_in_the_readers_language(run):
+    text = "adaptation.layers is {wanted}, and the model has {found} layers"
+    problem = {"msgid": text, "values": {"wanted": 9, "found": 2}}
+    places = [text.format(**problem["values"])]
+    written(run, line(0, "error", exit=2, code="P0100", msg="x", places=places, problems=[problem]))
+    use("zh")
+    try:
+        said = watch._places(outcome(run))
+    finally:
+        use("en")
+
+    assert said != places
+    assert "9" in said[0] and "2" in said[0]
+
+
+@pytest.mark.parametrize("problems", ["x", [7], [{"msgid": 7, "values": []}], []])
+def test_problems_that_are_none_leave_the_places_as_they_are(run, problems):
+    written(run, line(0, "error", exit=2, code="P0100", msg="x", places=["a:7"], problems=problems))
+
+    assert watch._places(outcome(run)) == ["a:7"]
 
 
 def test_an_error_that_claims_success_is_not_believed(run):

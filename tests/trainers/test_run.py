@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 
 from recipes.exits import Exit
-from recipes.plan import Full, LastLayers, Lora, Probe
+from recipes.plan import Full, LastLayers, Lora, Named, Probe
 from recipes.report import Event, Report
 from recipes.write import write
 from trainers.__main__ import main
@@ -406,6 +406,18 @@ def test_a_missing_extra_is_told_with_the_line_that_installs_it(home, monkeypatc
 def test_a_micro_batch_that_is_shorter_than_a_row_may_be_is_an_error_of_the_recipe(home):
     assert go(home, tiny.plan(home, micro_batch_tokens=32)) == Exit.USAGE
     assert "schedule.micro_batch_tokens is 32" in last(home)["places"][0]
+
+
+@pytest.mark.parametrize(
+    "adaptation",
+    [Lora(rank=5000), Lora(targets=("wrong_proj",)), LastLayers(layers=99), Named(patterns=("wrong.*",))],
+    ids=lambda adaptation: adaptation.kind,
+)
+def test_what_an_adaptation_names_and_the_model_lacks_is_told_before_the_model_is_judged(home, adaptation):
+    assert go(home, tiny.plan(home, adaptation=adaptation)) == Exit.USAGE
+    assert "evaluate" not in [event.get("name") for event in events(home)]
+    problem = last(home)["problems"][0]
+    assert problem["msgid"].format(**problem["values"]) == last(home)["places"][0]
 
 
 def test_a_recipe_with_an_unknown_key_ends_before_anything_is_made(home, capsys):

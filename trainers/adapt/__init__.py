@@ -23,7 +23,7 @@ from trainers.adapt import adapters, bottleneck, ia3, partial, prompts
 from trainers.adapt.adapters import Base
 from trainers.adapt.checkpointing import recompute
 
-__all__ = ["Adapted", "Base", "adapt", "recompute"]
+__all__ = ["Adapted", "Base", "adapt", "check", "recompute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,32 @@ class Adapted:
     def trainable(self) -> int:
         """How many weights move."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+
+def check(
+    model: PreTrainedModel, adaptation: Adaptation, *, home: Path = Path(), base: Base | None = None
+) -> None:
+    """Hold what an adaptation names against the model, and change nothing: before any heavy work.
+
+    Args:
+        model: The base.
+        adaptation: What is to move.
+        home: The recipe's directory.
+        base: What the model was loaded from; adapters beneath are held against it.
+
+    Raises:
+        RecipeError: The recipe names layers or modules that the model does not have.
+        Mismatch: An adapter beneath belongs to another base.
+    """
+    match adaptation:
+        case LastLayers():
+            partial.check_layers(model, adaptation)
+        case Named():
+            partial.check_patterns(model, adaptation)
+        case Lora():
+            adapters.check(model, adaptation, home, base)
+        case _:  # names nothing
+            pass
 
 
 def adapt(

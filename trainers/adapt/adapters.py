@@ -53,7 +53,7 @@ def install(model: PreTrainedModel, plan: Lora, seed: int, home: Path, base: Bas
         RecipeError: Targets that the model does not have, or a rank that no matrix has.
         Mismatch: An adapter beneath that was made for another base.
     """
-    _check(model, plan)
+    check(model, plan, home, base)
     config = LoraConfig(
         r=plan.rank,
         lora_alpha=plan.alpha,  # type: ignore[arg-type]  # peft divides it; a fraction is as good
@@ -117,8 +117,15 @@ def _left_dense(model: PreTrainedModel) -> Iterator[str]:
                 yield name
 
 
-def _check(model: PreTrainedModel, plan: Lora) -> None:
-    """Hold targets and rank against the linear modules there are, before anything is built."""
+def check(model: PreTrainedModel, plan: Lora, home: Path, base: Base | None) -> None:
+    """Hold targets, rank and the adapters beneath against the model, before anything is built.
+
+    Raises:
+        RecipeError: Targets that the model does not have, or a rank that no matrix has.
+        Mismatch: An adapter beneath that was made for another base.
+    """
+    for _, directory in _beneath(plan, home):
+        belongs(directory, base)
     layers = linear(model)
     if plan.targets == ALL_LINEAR:
         head = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # not annotated

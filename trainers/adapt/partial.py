@@ -20,14 +20,8 @@ def last_layers(model: PreTrainedModel, plan: LastLayers) -> tuple[str, ...]:
     Raises:
         RecipeError: The model has fewer blocks, or none that can be found.
     """
+    check_layers(model, plan)
     name, found = blocks(model)
-    if plan.layers > len(found):
-        raise wrong(
-            N_("adaptation.layers is {wanted}, and the model has {found} layers"),
-            "adaptation.layers",
-            wanted=plan.layers,
-            found=len(found),
-        )
     model.requires_grad_(False)
     found[len(found) - plan.layers :].requires_grad_(True)
     for after in _after(model.base_model, name):
@@ -38,6 +32,22 @@ def last_layers(model: PreTrainedModel, plan: LastLayers) -> tuple[str, ...]:
         return (N_("the head is tied to the embeddings, so it stays frozen with them"),)
     head.requires_grad_(True)
     return ()
+
+
+def check_layers(model: PreTrainedModel, plan: LastLayers) -> None:
+    """See that there are so many blocks.
+
+    Raises:
+        RecipeError: The model has fewer, or none that can be found.
+    """
+    _, found = blocks(model)
+    if plan.layers > len(found):
+        raise wrong(
+            N_("adaptation.layers is {wanted}, and the model has {found} layers"),
+            "adaptation.layers",
+            wanted=plan.layers,
+            found=len(found),
+        )
 
 
 def _after(body: nn.Module, blocks: str) -> list[nn.Module]:
@@ -53,19 +63,28 @@ def named(model: PreTrainedModel, plan: Named) -> tuple[str, ...]:
     Raises:
         RecipeError: A pattern matches nothing; the names that are most like it are shown.
     """
-    weights = dict(model.named_parameters())
-    for pattern in plan.patterns:
-        if not any(fnmatchcase(name, pattern) for name in weights):
-            raise wrong(
-                N_("adaptation.patterns: {pattern} matches no weight; there are {names}"),
-                "adaptation.patterns",
-                pattern=pattern,
-                names=nearest(pattern, list(weights)),
-            )
-    for name, weight in weights.items():
+    check_patterns(model, plan)
+    for name, weight in model.named_parameters():
         weight.requires_grad_(any(fnmatchcase(name, pattern) for pattern in plan.patterns))
     embeddings = model.get_input_embeddings().weight
     head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # not annotated
     if head is not None and head.weight is embeddings and embeddings.requires_grad:
         return (N_("the embeddings are tied to the head, so the head moves with them"),)
     return ()
+
+
+def check_patterns(model: PreTrainedModel, plan: Named) -> None:
+    """See that each pattern matches a weight.
+
+    Raises:
+        RecipeError: One matches nothing; the names that are most like it are shown.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in plan.patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise wrong(
+                N_("adaptation.patterns: {pattern} matches no weight; there are {names}"),
+                "adaptation.patterns",
+                pattern=pattern,
+                names=nearest(pattern, names),
+            )

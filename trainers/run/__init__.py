@@ -295,6 +295,7 @@ def _failed(log: Log, failure: Failure) -> int:
             remedy=failure.remedy,
             where=failure.where,
             places=_places(failure),
+            problems=_problems(failure),
             exit=failure.exit_code,
         )
     say(failure)
@@ -309,6 +310,12 @@ def _places(failure: Failure) -> list[str]:
             return [str(problem) for problem in problems]
         case _:
             return []
+
+
+def _problems(failure: Failure) -> list[dict[str, object]]:
+    """The sentences behind `_places`, where there are any, for a reader of another language."""
+    found = failure.problems if isinstance(failure, RecipeError) else ()
+    return [{"msgid": problem.text, "values": dict(problem.values)} for problem in found]
 
 
 def say(failure: Failure) -> None:

@@ -13,10 +13,10 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from recipes.exits import Exit
-from recipes.plan import Plan, Probe
+from recipes.plan import Lora, Plan, Probe
 from recipes.report import Report
 from recipes.words import N_
-from trainers import data
+from trainers import adapt, data
 from trainers.checkpoints import divided, protocol
 from trainers.checkpoints.storage import replace_file
 from trainers.engine import Engine
@@ -26,6 +26,7 @@ from trainers.evaluate import Outcome, from_json, judge, to_json
 from trainers.events import Log
 from trainers.memory.peak import Peak
 from trainers.policy import Policy, gears, is_beside_base, load
+from trainers.policy.source import sum_of
 from trainers.run import Job, tokens
 from trainers.run.directory import write_marker
 from trainers.run.equip import learner_of
@@ -74,6 +75,7 @@ def run(job: Job[Plan]) -> int:
             _warn(job.log, "M0106", N_("attention runs on {kernel}, which is installed here"), kernel=kernel)
         peak = Peak(engine.device)
         policy = _loaded(job, engine)
+        _held_against(job, policy)
 
         _phase(job, engine, "tokenize")
         rows = _tokenised(job, policy)
@@ -133,6 +135,14 @@ def _loaded(job: Job[Plan], engine: Engine) -> Policy:
         length_tokens=plan.data.length_tokens,
         divided=engine.divides_weights,
     )
+
+
+def _held_against(job: Job[Plan], policy: Policy) -> None:
+    """What the adaptation names, against the model: before it is judged, which takes long."""
+    plan = job.plan
+    beneath = isinstance(plan.adaptation, Lora) and plan.adaptation.beneath
+    base = adapt.Base(plan.model.id, sum_of(policy.source)) if beneath else None
+    adapt.check(policy.causal, plan.adaptation, home=job.home, base=base)
 
 
 def _saved(
