@@ -128,7 +128,7 @@ def test_a_larger_concession_takes_back_smaller_ones_that_it_makes_needless():
 def test_smaller_micro_batches_keep_the_rows_of_a_step():
     roomy, tight = (
         propose(wanted(machine=hardware(vram_gb=192))),
-        propose(wanted(machine=hardware(vram_gb=24))),
+        propose(wanted(machine=hardware(vram_gb=22))),
     )
     tokens = [p.plan.schedule.micro_batch_tokens * p.plan.schedule.accumulation for p in (roomy, tight)]
 

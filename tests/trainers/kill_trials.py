@@ -85,7 +85,7 @@ def in_place():
         path.mkdir(parents=True, exist_ok=True)
         saves.append(path)
         for name, tensors in (
-            ("weights-00001.safetensors", divided.weights(contents.model)),
+            ("weights-00001.safetensors", divided.weights(contents.model, contents.optimizer)),
             ("optimizer-00001.safetensors", divided.moments(contents.model, contents.optimizer)),
         ):
             whole = protocol.save({key: value.detach().contiguous() for key, value in tensors})
